@@ -1,0 +1,140 @@
+#include "loop/posix_storage.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <optional>
+#include <utility>
+
+#include "loop/file_lock.h"
+#include "loop/pool_file.h"
+#include "loop/posix_file.h"
+#include "loop/try.h"
+#include "loop/uring_file.h"
+
+namespace imgconv {
+namespace {
+
+bool is_direct(CacheMode cache) {
+  return cache == CacheMode::kNone || cache == CacheMode::kDirectsync;
+}
+
+bool is_synchronous(CacheMode cache) {
+  return cache == CacheMode::kWritethrough || cache == CacheMode::kDirectsync;
+}
+
+int cache_flags(CacheMode cache) {
+  return (is_direct(cache) ? O_DIRECT : 0) | (is_synchronous(cache) ? O_DSYNC : 0);
+}
+
+LockIntent lock_intent(LockMode mode) {
+  switch (mode) {
+    case LockMode::kRead:
+      return LockIntent::kRead;
+    case LockMode::kWrite:
+      return LockIntent::kWrite;
+    case LockMode::kForceShare:
+      return LockIntent::kShareAll;
+  }
+  return LockIntent::kRead;
+}
+
+/// `verb`: "open" or "create".
+Result<UniqueFd> open_descriptor(const char* verb, const std::string& name, int flags) {
+  int descriptor = -1;
+  do {
+    // Without O_NONBLOCK the open of a pipe would wait for its other end, before anybody could see
+    // that it is a pipe.
+    descriptor = ::open(name.c_str(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
+  } while (descriptor < 0 && errno == EINTR);
+  if (descriptor < 0) {
+    const int error = errno;
+    const std::string context = fmt::format("Could not {} '{}'", verb, name);
+    if (error == EINVAL && (flags & O_DIRECT) != 0) {
+      return Error(error, context + ": filesystem does not support O_DIRECT");
+    }
+    return Error::from_errno(error, context);
+  }
+  UniqueFd owner(descriptor);
+  // Not kept: the ring answers EAGAIN on such descriptors where it would otherwise wait.
+  const int status_flags = ::fcntl(descriptor, F_GETFL);
+  if (status_flags >= 0) ::fcntl(descriptor, F_SETFL, status_flags & ~O_NONBLOCK);
+  return owner;
+}
+
+enum class FileKind : uint8_t { kRegular, kBlockDevice };
+
+Result<FileKind> kind_of(int descriptor, const std::string& name) {
+  struct stat status {};
+  if (::fstat(descriptor, &status) < 0) return Error::from_errno(errno);
+  if (S_ISREG(status.st_mode)) return FileKind::kRegular;
+  if (S_ISBLK(status.st_mode)) return FileKind::kBlockDevice;
+  return Error(EINVAL, fmt::format("'file' driver requires '{}' to be a regular file", name));
+}
+
+std::optional<struct stat> stat_of(const std::string& name) {
+  struct stat status {};
+  if (::stat(name.c_str(), &status) < 0) return std::nullopt;
+  return status;
+}
+
+}  // namespace
+
+PosixStorage::PosixStorage(Executor& executor, RingFor ring_for)
+    : executor_(executor), ring_for_(std::move(ring_for)) {}
+
+Result<std::unique_ptr<File>> PosixStorage::wrap(UniqueFd descriptor, const std::string& name,
+                                                 CacheMode cache) {
+  PosixFileOptions options;
+  options.is_direct = is_direct(cache);
+  options.is_synchronous = is_synchronous(cache);
+  options.ignores_flush = cache == CacheMode::kUnsafe;
+  ASSIGN_OR_RETURN(auto file, PosixFile::adopt(std::move(descriptor), name, options));
+  if (Uring* const ring = ring_for_(options.is_direct)) {
+    return std::unique_ptr<File>(new UringFile(std::move(file), *ring, executor_));
+  }
+  return std::unique_ptr<File>(new PoolFile(std::move(file), executor_, options.is_direct));
+}
+
+Result<std::unique_ptr<File>> PosixStorage::open(const std::string& name,
+                                                 const OpenFileOptions& options) {
+  if (options.writable && options.lock == LockMode::kForceShare) {
+    return Error(EINVAL, "force-share=on can only be used with read-only images");
+  }
+  const int flags = (options.writable ? O_RDWR : O_RDONLY) | cache_flags(options.cache);
+  ASSIGN_OR_RETURN(UniqueFd descriptor, open_descriptor("open", name, flags));
+  RETURN_IF_ERROR(kind_of(descriptor.get(), name));
+  RETURN_IF_ERROR(lock_image_file(descriptor.get(), name, lock_intent(options.lock)));
+  return wrap(std::move(descriptor), name, options.cache);
+}
+
+Result<std::unique_ptr<File>> PosixStorage::create(const std::string& name, CacheMode cache) {
+  ASSIGN_OR_RETURN(UniqueFd descriptor,
+                   open_descriptor("create", name, O_CREAT | O_RDWR | cache_flags(cache)));
+  ASSIGN_OR_RETURN(const FileKind kind, kind_of(descriptor.get(), name));
+  // Before the truncation: whoever uses the file must not lose it to our mistake.
+  RETURN_IF_ERROR(lock_image_file(descriptor.get(), name, LockIntent::kCreate));
+  if (kind == FileKind::kRegular && ::ftruncate(descriptor.get(), 0) < 0) {
+    return Error::from_errno(errno, "Could not resize file");
+  }
+  RETURN_IF_ERROR(lock_image_file(descriptor.get(), name, LockIntent::kWrite));
+  return wrap(std::move(descriptor), name, cache);
+}
+
+Result<void> PosixStorage::remove(const std::string& name) {
+  if (::unlink(name.c_str()) < 0) return Error::from_errno(errno);
+  return ok();
+}
+
+bool PosixStorage::exists(const std::string& name) { return stat_of(name).has_value(); }
+
+bool PosixStorage::is_same_file(const std::string& a, const std::string& b) {
+  const std::optional<struct stat> first = stat_of(a);
+  const std::optional<struct stat> second = stat_of(b);
+  return first && second && first->st_dev == second->st_dev && first->st_ino == second->st_ino;
+}
+
+}  // namespace imgconv
