@@ -1,0 +1,128 @@
+// Image: one open layer of one format. It answers for its own layer only: the walk down a backing
+// chain is the engine's (ImageChain). Loop thread only; every offset and length is in bytes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "formats/extent.h"
+#include "formats/info_value.h"
+#include "loop/file.h"
+#include "loop/result.h"
+#include "loop/task.h"
+
+namespace imgconv {
+
+/// An internal snapshot as its table describes it.
+struct SnapshotInfo {
+  std::string id;
+  std::string name;
+  uint64_t vm_state_size = 0;
+  uint32_t date_sec = 0;
+  uint32_t date_nsec = 0;
+  uint64_t vm_clock_nsec = 0;
+  std::optional<uint64_t> icount;
+};
+
+/// What `info` tells of a layer; nothing of it was read from data clusters.
+struct ImageInfo {
+  std::string format;
+  uint64_t virtual_size = 0;  ///< As guests see it, in bytes.
+  std::optional<uint64_t> cluster_size;
+  /// As the header states them; empty when there is no backing image.
+  std::string backing_file;
+  std::string backing_format;
+  bool is_encrypted = false;
+  bool is_dirty = false;
+  std::vector<SnapshotInfo> snapshots;
+  /// "Format specific information": members of {"type", "data"}.data; empty optional for raw.
+  std::optional<InfoValue> specific;
+};
+
+enum class CheckSeverity : uint8_t { kNote, kLeak, kCorruption };
+
+/// Result of `check`: the counters of QEMU's BdrvCheckResult (CLI.md section 7).
+struct CheckReport {
+  uint64_t corruptions = 0;
+  uint64_t leaks = 0;
+  uint64_t check_errors = 0;
+  uint64_t corruptions_fixed = 0;
+  uint64_t leaks_fixed = 0;
+  uint64_t image_end_offset = 0;
+  uint64_t total_clusters = 0;
+  uint64_t allocated_clusters = 0;
+  uint64_t fragmented_clusters = 0;
+  uint64_t compressed_clusters = 0;
+};
+
+/// Lines that `check` prints to stderr while it goes, without newline.
+using CheckSink = std::function<void(const std::string& line)>;
+
+/// Reads what lies below a target image, for a cluster that is written only in part. Fills the
+/// whole span; zeros where there is no backing data.
+using BackingReader =
+    std::function<Task<Result<void>>(uint64_t guest_offset, std::span<std::byte> buffer)>;
+
+/// How the engine must prepare compressed clusters for this image.
+struct CompressionInfo {
+  Codec codec = Codec::kDeflate;
+  uint64_t cluster_size = 0;
+};
+
+class Image {
+ public:
+  Image() = default;
+  Image(const Image&) = delete;
+  Image& operator=(const Image&) = delete;
+  virtual ~Image() = default;
+
+  virtual const ImageInfo& info() const = 0;
+  /// The file that holds the image (metadata, and data unless there is an external data file).
+  virtual File& file() = 0;
+
+  /// Extents of [guest_offset, guest_offset + length), ascending, adjacent, beginning at
+  /// guest_offset; may stop early, but returns at least one. Each extent ends where QEMU's driver
+  /// would end it (L2 slice, host discontinuity, one compressed cluster), because -S and `map`
+  /// depend on it. Requires: length > 0, the range lies inside the virtual size.
+  virtual Task<Result<ExtentList>> map(uint64_t guest_offset, uint64_t length) = 0;
+
+  /// From now on the image shows the internal snapshot with this id or, failing that, name.
+  /// "Can't find snapshot".
+  virtual Task<Result<void>> load_snapshot(const std::string& id_or_name) = 0;
+
+  /// Verifies the metadata without changing it. ENOTSUP: "This image format does not support
+  /// checks".
+  virtual Task<Result<CheckReport>> check(const CheckSink& sink) = 0;
+
+  // ---- Writing. Requires: opened writable. ----
+
+  /// Reserves host space for the guest range and returns where its bytes go, ascending. The order
+  /// of calls decides the layout. Parts of newly allocated clusters outside the range are filled
+  /// from below before it returns. The range is not visible until link().
+  virtual Task<Result<std::vector<HostRun>>> reserve(uint64_t guest_offset, uint64_t length) = 0;
+  /// Makes reserved and written space visible. Same range as in reserve().
+  virtual Task<Result<void>> link(uint64_t guest_offset, uint64_t length) = 0;
+  /// The range reads as zeros afterwards. `may_unmap`: its space may be given back.
+  virtual Task<Result<void>> write_zeroes(uint64_t guest_offset, uint64_t length,
+                                          bool may_unmap) = 0;
+  /// How to compress for this image; nothing when the format cannot.
+  virtual std::optional<CompressionInfo> compression() const = 0;
+  /// Reserves packed host space for one compressed cluster of `payload` bytes and books it.
+  virtual Task<Result<HostRun>> reserve_compressed(uint64_t guest_offset, uint64_t payload) = 0;
+  /// For partial writes over a backing image; set once by the engine.
+  virtual void set_backing_reader(BackingReader reader) = 0;
+  /// True when nothing was ever written to the image and unwritten space reads as zeros.
+  virtual bool reads_as_zeros_initially() const = 0;
+  /// Writes metadata out in an order that keeps the image consistent; does not sync unless `sync`.
+  virtual Task<Result<void>> flush(bool sync) = 0;
+  /// Last words to the image: flush(false), drop what was reserved in vain. Must be awaited before
+  /// a written image is destroyed; destructors do no I/O.
+  virtual Task<Result<void>> close() = 0;
+};
+
+}  // namespace imgconv

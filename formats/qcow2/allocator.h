@@ -1,0 +1,73 @@
+// Allocator: which host clusters a qcow2 image uses next: first fit from the lowest free cluster,
+// as QEMU does, so that a fresh image is laid out in the order of the requests.
+//
+// It also places what counts the clusters: new refcount blocks and a larger refcount table. Knows
+// nothing of guest offsets. Loop thread only, one task at a time.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "formats/qcow2/refcount.h"
+#include "loop/result.h"
+#include "loop/task.h"
+
+namespace imgconv::qcow2 {
+
+/// Clusters handed out, each with refcount 1.
+struct AllocatedClusters {
+  HostClusters clusters;
+  /// Nothing was ever written there and the file gives zeros for it.
+  bool reads_as_zeros = false;
+};
+
+class Allocator {
+ public:
+  struct FileFacts {
+    uint64_t length = 0;
+    bool extends_with_zeros = true;
+  };
+
+  /// `refcounts` must outlive it.
+  Allocator(Refcounts& refcounts, unsigned cluster_bits, FileFacts file);
+
+  /// Clusters that must never be handed out, whatever the refcounts of a damaged image say.
+  void protect(HostClusters range) { protected_.push_back(range); }
+
+  /// The lowest free clusters that follow each other, at least 1 and at most `max_clusters`.
+  Task<Result<AllocatedClusters>> allocate(uint64_t max_clusters);
+  /// Room for one compressed stream: behind the last one if it fits there (QCOW2.md 4.2). Adds one
+  /// to the count of every cluster it touches. Requires: 0 < bytes < cluster size.
+  Task<Result<uint64_t>> allocate_bytes(uint64_t bytes);
+  /// Takes one from each count; clusters whose count is 0 then are free.
+  Task<Result<void>> release(HostClusters range);
+  /// Releases the clusters that [host_offset, host_offset + length) touches.
+  Task<Result<void>> release_bytes(uint64_t host_offset, uint64_t length);
+  /// Writes the refcounts out and frees what a moved refcount table left behind.
+  Task<Result<void>> flush();
+
+  /// End of the highest cluster that was handed out; 0 when none was.
+  uint64_t end_offset() const { return allocated_end_ << cluster_bits_; }
+
+ private:
+  Task<Result<AllocatedClusters>> place(uint64_t max_clusters);
+  Task<Result<void>> cover(HostClusters range);
+  Task<Result<void>> add_block(uint64_t block_index, uint64_t search_from);
+  Task<Result<void>> grow_table();
+  Result<void> check_unprotected(HostClusters range) const;
+  void note_use(HostClusters range);
+
+  Refcounts& refcounts_;
+  const unsigned cluster_bits_;
+  const bool extends_with_zeros_;
+  std::vector<HostClusters> protected_;
+  /// No cluster below is free.
+  uint64_t first_candidate_ = 0;
+  /// No cluster from here on was ever used.
+  uint64_t high_water_ = 0;
+  uint64_t allocated_end_ = 0;
+  /// Where the next compressed stream may begin; 0: nowhere yet.
+  uint64_t next_free_byte_ = 0;
+};
+
+}  // namespace imgconv::qcow2

@@ -1,0 +1,15 @@
+// The part of `check` that counts what persistent bitmaps use: directory, tables and data
+// (QCOW2.md 9). Loop thread only.
+#pragma once
+
+#include "formats/qcow2/check_context.h"
+#include "loop/file.h"
+#include "loop/result.h"
+#include "loop/task.h"
+
+namespace imgconv::qcow2 {
+
+/// A damaged directory ends the check with EINVAL and no text, as in QEMU.
+Task<Result<void>> count_bitmaps(CheckContext& context, File& file);
+
+}  // namespace imgconv::qcow2

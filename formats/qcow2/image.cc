@@ -1,0 +1,163 @@
+#include "formats/qcow2/image.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+
+#include "formats/qcow2/check.h"
+#include "formats/qcow2/mapping.h"
+#include "formats/qcow2/preallocation.h"
+#include "loop/try.h"
+
+namespace imgconv::qcow2 {
+
+namespace {
+
+// A map() call returns about this many extents at most: 0.5 MiB of them.
+constexpr size_t kMaxExtents = 4096;
+
+}  // namespace
+
+Qcow2Image::Qcow2Image(Parts parts)
+    : parts_(std::move(parts)), io_(*parts_.file, parts_.executor), tables_(parts_.header, io_) {}
+
+Task<Result<ExtentList>> Qcow2Image::map(uint64_t guest_offset, uint64_t length) {
+  assert(length > 0);
+  const CoMutex::Guard guard = co_await mutex_.lock();
+  if (!has_preallocated_metadata_) {
+    has_preallocated_metadata_ = co_await detect_preallocation();
+  }
+  ExtentList extents;
+  const Result<void> result = co_await map_tables(guest_offset, guest_offset + length, extents);
+  // Damage further on is reported when the caller gets there.
+  if (!result && extents.empty()) co_return Error(result.error());
+  if (*has_preallocated_metadata_) {
+    ExtentList pieces;
+    auto split = [&extents, &pieces] {
+      pieces = split_at_file_holes(extents);
+      return ok();
+    };
+    CO_RETURN_IF_ERROR(co_await io_.run(split));
+    co_return pieces;
+  }
+  co_return extents;
+}
+
+Task<Result<void>> Qcow2Image::map_tables(uint64_t guest_offset, uint64_t guest_end,
+                                          ExtentList& extents) {
+  const MapContext context{header(), data_file(), *parts_.file};
+  while (guest_offset < guest_end && extents.size() < kMaxExtents) {
+    const uint64_t guest_cluster = guest_offset >> header().cluster_bits;
+    const uint64_t end_cluster = clusters_for(guest_end, header().cluster_bits).value();
+    std::optional<L2Page> page = tables_.find_page(guest_cluster);
+    if (!page && tables_.l1_entry(tables_.l1_index(guest_cluster)).has_table()) {
+      // What is there goes out before more is read: the caller can work on it meanwhile.
+      if (!extents.empty() && extents.size() > kMaxExtents / 2) co_return ok();
+      CO_ASSIGN_OR_RETURN(page, co_await tables_.page_with_read_ahead(guest_cluster, end_cluster));
+    }
+    if (page) {
+      CO_RETURN_IF_ERROR(
+          append_extents(context, *page, guest_offset, guest_end, kMaxExtents, extents));
+    } else {
+      extents.push_back(unallocated_extent(header(), guest_offset, guest_end));
+    }
+    guest_offset = extents.back().guest_end();
+  }
+  co_return ok();
+}
+
+Task<bool> Qcow2Image::detect_preallocation() {
+  if (writer_) {
+    const Result<bool> found =
+        co_await qcow2::has_preallocated_metadata(header(), *parts_.file, writer_->refcounts());
+    co_return found&&* found;
+  }
+  Refcounts refcounts(parts_.header, io_);
+  const Result<void> loaded = co_await refcounts.load_table();
+  if (!loaded) co_return false;
+  const Result<bool> found =
+      co_await qcow2::has_preallocated_metadata(header(), *parts_.file, refcounts);
+  // Refcounts that cannot be read are no obstacle to reading data.
+  co_return found&&* found;
+}
+
+Task<Result<void>> Qcow2Image::load_snapshot(const std::string& id_or_name) {
+  const CoMutex::Guard guard = co_await mutex_.lock();
+  const Snapshot* const snapshot = find_snapshot(parts_.snapshots, id_or_name);
+  if (snapshot == nullptr) co_return Error(ENOENT, "Can't find snapshot");
+  CO_RETURN_IF_ERROR(check_snapshot_l1(*snapshot, header()));
+  CO_RETURN_IF_ERROR(co_await tables_.load_l1(snapshot->l1_table_offset, snapshot->l1_entries));
+  co_return ok();
+}
+
+Task<Result<CheckReport>> Qcow2Image::check(const CheckSink& sink) {
+  const CoMutex::Guard guard = co_await mutex_.lock();
+  if (writer_) {
+    CO_RETURN_IF_ERROR(co_await writer_->flush(false));
+  }
+  CO_ASSIGN_OR_RETURN(const CheckReport report,
+                      co_await qcow2::check(*parts_.file, parts_.data_file.get(), header(), sink));
+  co_return report;
+}
+
+Task<Result<std::vector<HostRun>>> Qcow2Image::reserve(uint64_t guest_offset, uint64_t length) {
+  assert(writer_ != nullptr);
+  const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_ASSIGN_OR_RETURN(std::vector<HostRun> runs, co_await writer_->reserve(guest_offset, length));
+  co_return runs;
+}
+
+Task<Result<void>> Qcow2Image::link(uint64_t guest_offset, uint64_t length) {
+  assert(writer_ != nullptr);
+  const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(co_await writer_->link(guest_offset, length));
+  co_return ok();
+}
+
+Task<Result<void>> Qcow2Image::write_zeroes(uint64_t guest_offset, uint64_t length,
+                                            bool may_unmap) {
+  assert(writer_ != nullptr);
+  const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(co_await writer_->write_zeroes(guest_offset, length, may_unmap));
+  co_return ok();
+}
+
+std::optional<CompressionInfo> Qcow2Image::compression() const {
+  if (header().has_data_file()) return std::nullopt;
+  return CompressionInfo{header().compression, header().cluster_size()};
+}
+
+Task<Result<HostRun>> Qcow2Image::reserve_compressed(uint64_t guest_offset, uint64_t payload) {
+  assert(writer_ != nullptr);
+  const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_ASSIGN_OR_RETURN(const HostRun run,
+                      co_await writer_->reserve_compressed(guest_offset, payload));
+  co_return run;
+}
+
+void Qcow2Image::set_backing_reader(BackingReader reader) {
+  assert(writer_ != nullptr);
+  writer_->set_backing_reader(std::move(reader));
+}
+
+bool Qcow2Image::reads_as_zeros_initially() const {
+  return header().backing_file.empty() && !tables_.has_any_table();
+}
+
+Task<Result<void>> Qcow2Image::flush(bool sync) {
+  const CoMutex::Guard guard = co_await mutex_.lock();
+  if (writer_) {
+    CO_RETURN_IF_ERROR(co_await writer_->flush(sync));
+  }
+  co_return ok();
+}
+
+Task<Result<void>> Qcow2Image::close() {
+  const CoMutex::Guard guard = co_await mutex_.lock();
+  if (writer_) {
+    CO_RETURN_IF_ERROR(co_await writer_->close());
+  }
+  co_return ok();
+}
+
+}  // namespace imgconv::qcow2

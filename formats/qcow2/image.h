@@ -1,0 +1,76 @@
+// Qcow2Image: one open qcow2 image as an Image: the front of L2Tables (where is it?) and Writer
+// (how does it change?), which it owns together with the files. One task at a time gets past its
+// mutex, so that the parts behind it need not expect each other. Loop thread only.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formats/driver.h"
+#include "formats/image.h"
+#include "formats/qcow2/header.h"
+#include "formats/qcow2/l2_tables.h"
+#include "formats/qcow2/snapshot.h"
+#include "formats/qcow2/table_io.h"
+#include "formats/qcow2/writer.h"
+#include "loop/co_mutex.h"
+
+namespace imgconv::qcow2 {
+
+class Qcow2Image final : public Image {
+ public:
+  /// What open() found out.
+  struct Parts {
+    std::unique_ptr<File> file;
+    /// Null unless there is an external data file and it is needed.
+    std::unique_ptr<File> data_file;
+    Header header;
+    std::vector<Snapshot> snapshots;
+    ImageInfo info;
+    Executor* executor = nullptr;
+  };
+
+  /// Every check of QEMU's open, in its order (QCOW2.md 1).
+  static Task<Result<std::unique_ptr<Image>>> open(std::unique_ptr<File> file,
+                                                   OpenImageOptions options);
+
+  explicit Qcow2Image(Parts parts);
+
+  const ImageInfo& info() const override { return parts_.info; }
+  File& file() override { return *parts_.file; }
+  Task<Result<ExtentList>> map(uint64_t guest_offset, uint64_t length) override;
+  Task<Result<void>> load_snapshot(const std::string& id_or_name) override;
+  Task<Result<CheckReport>> check(const CheckSink& sink) override;
+
+  Task<Result<std::vector<HostRun>>> reserve(uint64_t guest_offset, uint64_t length) override;
+  Task<Result<void>> link(uint64_t guest_offset, uint64_t length) override;
+  Task<Result<void>> write_zeroes(uint64_t guest_offset, uint64_t length, bool may_unmap) override;
+  std::optional<CompressionInfo> compression() const override;
+  Task<Result<HostRun>> reserve_compressed(uint64_t guest_offset, uint64_t payload) override;
+  void set_backing_reader(BackingReader reader) override;
+  bool reads_as_zeros_initially() const override;
+  Task<Result<void>> flush(bool sync) override;
+  Task<Result<void>> close() override;
+
+ private:
+  Task<Result<void>> load_tables(const OpenImageOptions& options);
+  Task<Result<void>> start_writing();
+  Task<Result<void>> map_tables(uint64_t guest_offset, uint64_t guest_end, ExtentList& extents);
+  Task<bool> detect_preallocation();
+  File& data_file() { return parts_.data_file ? *parts_.data_file : *parts_.file; }
+  const Header& header() const { return parts_.header; }
+
+  Parts parts_;
+  TableIo io_;
+  L2Tables tables_;
+  /// Null when opened for reading.
+  std::unique_ptr<Writer> writer_;
+  /// Protects the tables, the writer and the caches under them, across suspensions.
+  CoMutex mutex_;
+  /// Is the file's allocation asked for where data is? Unknown before the first map().
+  std::optional<bool> has_preallocated_metadata_;
+};
+
+}  // namespace imgconv::qcow2

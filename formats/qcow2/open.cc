@@ -1,0 +1,91 @@
+// Opening a qcow2 image: from a file to a Qcow2Image, with QEMU's checks in QEMU's order.
+#include <array>
+#include <cerrno>
+
+#include "formats/qcow2/bitmap_directory.h"
+#include "formats/qcow2/check.h"
+#include "formats/qcow2/image.h"
+#include "formats/qcow2/image_info.h"
+#include "loop/try.h"
+
+namespace imgconv::qcow2 {
+
+namespace {
+
+Result<std::unique_ptr<File>> open_data_file(const Header& header,
+                                             const OpenImageOptions& options) {
+  if (!header.has_data_file() || options.metadata_only) return std::unique_ptr<File>();
+  if (!header.extensions.data_file || !options.open_data_file) {
+    return Error(EINVAL, "'data-file' is required for this image");
+  }
+  return options.open_data_file(*header.extensions.data_file, options.writable);
+}
+
+}  // namespace
+
+Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file,
+                                                      OpenImageOptions options) {
+  HeaderParseOptions parse_options;
+  parse_options.writable = options.writable;
+  parse_options.for_check = options.for_check;
+  parse_options.metadata_only = options.metadata_only;
+  Parts parts;
+  parts.file = std::move(file);
+  parts.executor = options.executor;
+  CO_ASSIGN_OR_RETURN(parts.header, co_await read_header(*parts.file, parse_options));
+  const Header& header = parts.header;
+  CO_ASSIGN_OR_RETURN(parts.data_file, open_data_file(header, options));
+  if (header.is_encrypted() && !options.metadata_only) {
+    co_return Error(EINVAL, "Parameter 'encrypt.key-secret' is required for cipher");
+  }
+
+  Result<SnapshotTable> snapshots = co_await read_snapshot_table(*parts.file, header);
+  if (snapshots) {
+    parts.snapshots = std::move(snapshots->snapshots);
+  } else if (!options.for_check) {
+    co_return Error(std::move(snapshots).error());
+  }
+  Result<std::vector<BitmapInfo>> bitmaps = co_await read_bitmap_directory(*parts.file, header);
+  if (!bitmaps) {
+    if (!options.for_check) co_return Error(std::move(bitmaps).error());
+    bitmaps = std::vector<BitmapInfo>();
+  }
+  parts.info = make_image_info(header, parts.snapshots, *bitmaps);
+
+  auto image = std::make_unique<Qcow2Image>(std::move(parts));
+  CO_RETURN_IF_ERROR(co_await image->load_tables(options));
+  co_return std::unique_ptr<Image>(std::move(image));
+}
+
+Task<Result<void>> Qcow2Image::load_tables(const OpenImageOptions& options) {
+  if (options.metadata_only) co_return ok();
+  CO_RETURN_IF_ERROR(co_await tables_.load_l1(header().l1_table_offset, header().l1_entries));
+  if (options.writable && !options.for_check) {
+    CO_RETURN_IF_ERROR(co_await start_writing());
+  }
+  co_return ok();
+}
+
+Task<Result<void>> Qcow2Image::start_writing() {
+  if (header().is_dirty()) {
+    // The refcounts were in doubt when the last writer died. If they are right, so much the better.
+    const CheckSink silent = [](const std::string&) {};
+    const Result<CheckReport> report =
+        co_await qcow2::check(*parts_.file, parts_.data_file.get(), header(), silent);
+    const bool is_clean =
+        report && report->corruptions == 0 && report->leaks == 0 && report->check_errors == 0;
+    if (!is_clean) co_return Error(EINVAL, "Could not repair dirty image");
+    parts_.header.incompatible_features &= ~kIncompatDirty;
+    parts_.info.is_dirty = false;
+    std::array<std::byte, 8> bits;
+    store_be(bits.data(), header().incompatible_features);
+    CO_RETURN_IF_ERROR(co_await io_.write_one(offsetof(RawHeader, incompatible_features), bits));
+  }
+  CO_ASSIGN_OR_RETURN(const FileStat stat, parts_.file->stat());
+  const Allocator::FileFacts facts{stat.length, stat.extends_with_zeros};
+  writer_ = std::make_unique<Writer>(parts_.header, io_, tables_, data_file(), facts);
+  CO_RETURN_IF_ERROR(co_await writer_->start());
+  co_return ok();
+}
+
+}  // namespace imgconv::qcow2

@@ -1,0 +1,123 @@
+// Writer: everything that changes an open qcow2 image: reserving and linking clusters, zeroing,
+// compressed clusters, and the order in which metadata reaches the file.
+//
+// Metadata is changed in memory and written when the caches are full and at flush(): refcounts
+// before L2 tables before the L1 table. Limit: a cluster that was freed may be reused before the L2
+// entry that showed it is rewritten in the file; a crash in between leaves an image whose old
+// content is damaged, which only matters when an existing image is overwritten.
+//
+// Loop thread only; the owner (image.h) lets in one task at a time.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "formats/image.h"
+#include "formats/qcow2/allocator.h"
+#include "formats/qcow2/header.h"
+#include "formats/qcow2/l2_tables.h"
+#include "formats/qcow2/pending.h"
+#include "formats/qcow2/refcount.h"
+#include "formats/qcow2/table_io.h"
+#include "loop/result.h"
+#include "loop/task.h"
+
+namespace imgconv::qcow2 {
+
+class Writer {
+ public:
+  /// All of them must outlive it. `data_file` is `io`'s file unless there is an external one.
+  Writer(Header& header, TableIo& io, L2Tables& tables, File& data_file, Allocator::FileFacts file);
+
+  /// Reads the refcount table and clears what the header promises and we do not keep up. First.
+  Task<Result<void>> start();
+
+  /// As in Image.
+  Task<Result<std::vector<HostRun>>> reserve(uint64_t guest_offset, uint64_t length);
+  Task<Result<void>> link(uint64_t guest_offset, uint64_t length);
+  Task<Result<void>> write_zeroes(uint64_t guest_offset, uint64_t length, bool may_unmap);
+  Task<Result<HostRun>> reserve_compressed(uint64_t guest_offset, uint64_t payload);
+  Task<Result<void>> flush(bool sync);
+  Task<Result<void>> close();
+
+  void set_backing_reader(BackingReader reader) { backing_reader_ = std::move(reader); }
+  Refcounts& refcounts() { return refcounts_; }
+
+ private:
+  /// What part of which cluster a request touches; `end` is at most the cluster size.
+  struct ClusterPart {
+    uint64_t guest_cluster = 0;
+    uint64_t begin = 0;
+    uint64_t end = 0;
+  };
+  /// Where the bytes of a cluster come from that is written in part only.
+  enum class Below : uint8_t { kZeros, kBacking, kOldCluster };
+
+  uint64_t cluster_size() const { return header_.cluster_size(); }
+  bool has_backing() const { return !header_.backing_file.empty(); }
+  uint32_t all_subclusters() const { return header_.has_extended_l2() ? 0xffffffff : 1; }
+  /// The subclusters that [begin, end) touches.
+  uint32_t touched(uint64_t begin, uint64_t end) const;
+  bool owns_host_cluster(L2Entry entry) const;
+  /// Subclusters whose bytes are in the entry's host cluster.
+  uint32_t data_subclusters(L2Entry entry) const;
+  Result<void> check_entry(L2Entry entry, uint64_t guest_cluster) const;
+
+  // writer.cc: reserving and linking.
+  Task<Result<L2Page>> page_for_write(uint64_t guest_cluster);
+  Task<Result<uint64_t>> reserve_pending(PendingClusters::Iterator run, uint64_t guest_offset,
+                                         uint64_t guest_end, std::vector<HostRun>& runs);
+  Task<Result<uint64_t>> reserve_unlinked(uint64_t guest_offset, uint64_t guest_end,
+                                          std::vector<HostRun>& runs);
+  Task<Result<void>> reserve_in_place(const ClusterPart& part, L2Entry entry,
+                                      std::vector<HostRun>& runs);
+  Task<Result<uint64_t>> reserve_new(uint64_t guest_offset, uint64_t guest_end, const L2Page& page,
+                                     std::vector<HostRun>& runs);
+  uint64_t count_unowned(const L2Page& page, uint64_t guest_cluster, uint64_t end_cluster);
+  void append_run(std::vector<HostRun>& runs, uint64_t guest_offset, uint64_t host_offset,
+                  uint64_t length) const;
+  Task<Result<void>> link_run(uint64_t guest_cluster, uint64_t clusters, const PendingRun& run);
+  L2Entry linked_entry(L2Entry old, const PendingRun& run, uint64_t host_offset) const;
+  Task<Result<void>> release_cluster(L2Entry old);
+
+  // writer_fill.cc: the rest of a partly written cluster.
+  Task<Result<void>> fill_around(const ClusterPart& part, L2Entry old, uint64_t host_offset,
+                                 bool reads_as_zeros);
+  Task<Result<void>> fill_owned(const ClusterPart& part, uint32_t written, L2Entry entry,
+                                uint64_t host_offset);
+  Task<Result<void>> fill(uint64_t guest_cluster, uint64_t begin, uint64_t end, L2Entry old,
+                          uint64_t host_offset, bool reads_as_zeros);
+  Below below(L2Entry old, uint64_t offset_in_cluster) const;
+  /// Requires: `bytes` is fill_buffer_ from `offset_in_cluster` on.
+  Task<Result<void>> read_old(L2Entry old, uint64_t offset_in_cluster, std::span<std::byte> bytes);
+  Task<Result<void>> read_backing(uint64_t guest_offset, std::span<std::byte> bytes);
+
+  // writer_zero.cc
+  Task<Result<uint64_t>> zero_clusters(uint64_t guest_offset, uint64_t guest_end, bool may_unmap);
+  Task<Result<uint64_t>> zero_in_page(const L2Page& page, uint64_t first, uint64_t end_cluster,
+                                      bool may_unmap);
+  Task<Result<void>> zero_part(const ClusterPart& part);
+  Task<Result<void>> zero_subclusters(uint64_t guest_cluster, uint32_t subclusters);
+  Task<Result<void>> write_real_zeroes(uint64_t guest_offset, uint64_t length);
+  bool is_zero_already(L2Entry entry, uint32_t subclusters) const;
+  L2Entry zeroed_entry(L2Entry old, bool is_released) const;
+
+  // writer_flush.cc
+  Task<Result<void>> write_l2_back();
+  Task<Result<void>> release_pending();
+  Task<Result<void>> extend_file();
+
+  Header& header_;
+  TableIo& io_;
+  L2Tables& tables_;
+  File& data_file_;
+  const L2Format format_;
+  Refcounts refcounts_;
+  Allocator allocator_;
+  PendingClusters pending_;
+  BackingReader backing_reader_;
+  /// One cluster; allocated when first needed.
+  std::vector<std::byte> fill_buffer_;
+};
+
+}  // namespace imgconv::qcow2

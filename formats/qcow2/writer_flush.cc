@@ -1,0 +1,105 @@
+// Writer, part 4: the way of metadata to the file, and the begin and the end of writing.
+#include <array>
+
+#include "formats/qcow2/writer.h"
+#include "loop/units.h"
+
+namespace imgconv::qcow2 {
+
+Task<Result<void>> Writer::start() {
+  CO_RETURN_IF_ERROR(co_await refcounts_.load_table());
+  tables_.set_write_back([this] { return write_l2_back(); });
+  allocator_.protect({0, 1});
+  allocator_.protect(refcounts_.table_range());
+  const uint64_t l1_bytes = header_.l1_entries * kTableEntryBytes;
+  const uint64_t l1_clusters = clusters_for(l1_bytes, header_.cluster_bits).value();
+  if (l1_clusters > 0) {
+    allocator_.protect({header_.l1_table_offset.bytes() >> header_.cluster_bits, l1_clusters});
+  }
+  // Bitmaps are not kept up to date, and unknown features even less (QCOW2.md 1.3).
+  const uint64_t kept = header_.autoclear_features & kAutoclearDataFileRaw;
+  if (header_.version >= 3 && kept != header_.autoclear_features) {
+    std::array<std::byte, 8> bits;
+    store_be(bits.data(), kept);
+    CO_RETURN_IF_ERROR(co_await io_.write_one(offsetof(RawHeader, autoclear_features), bits));
+    header_.autoclear_features = kept;
+  }
+  co_return ok();
+}
+
+Task<Result<HostRun>> Writer::reserve_compressed(uint64_t guest_offset, uint64_t payload) {
+  if (format_.has_data_file) co_return Error::from_errno(ENOTSUP);
+  const uint64_t guest_cluster = guest_offset >> header_.cluster_bits;
+  CO_ASSIGN_OR_RETURN(const L2Page page, co_await page_for_write(guest_cluster));
+  const uint64_t index = guest_cluster - page.first_guest_cluster;
+  const L2Entry old = page.entry(index);
+  CO_RETURN_IF_ERROR(check_entry(old, guest_cluster));
+  CO_ASSIGN_OR_RETURN(const uint64_t host_offset, co_await allocator_.allocate_bytes(payload));
+  const unsigned offset_bits = std::min(56U, 62 - (header_.cluster_bits - 8));
+  if (host_offset + payload > uint64_t{1} << offset_bits) co_return Error::from_errno(EFBIG);
+  tables_.set_entry(page, index,
+                    L2Entry::compressed(HostOffset(host_offset), payload, header_.cluster_bits));
+  if (old.type(format_) != ClusterType::kUnallocated) {
+    CO_RETURN_IF_ERROR(co_await release_cluster(old));
+  }
+  co_return HostRun{guest_offset, host_offset, payload, &data_file_};
+}
+
+Task<Result<void>> Writer::write_l2_back() {
+  // An L2 entry must not reach the file before the refcount of what it shows.
+  CO_RETURN_IF_ERROR(co_await refcounts_.flush());
+  CO_RETURN_IF_ERROR(co_await tables_.write_dirty_tables());
+  co_return ok();
+}
+
+Task<Result<void>> Writer::flush(bool sync) {
+  CO_RETURN_IF_ERROR(co_await allocator_.flush());
+  if (sync && &data_file_ != &io_.file()) {
+    CO_RETURN_IF_ERROR(co_await data_file_.flush());
+  }
+  if (sync) {
+    CO_RETURN_IF_ERROR(co_await io_.file().flush());
+  }
+  CO_RETURN_IF_ERROR(co_await tables_.write_dirty_tables());
+  if (sync) {
+    CO_RETURN_IF_ERROR(co_await io_.file().flush());
+  }
+  CO_RETURN_IF_ERROR(co_await tables_.write_dirty_l1());
+  if (sync) {
+    CO_RETURN_IF_ERROR(co_await io_.file().flush());
+  }
+  co_return ok();
+}
+
+Task<Result<void>> Writer::close() {
+  CO_RETURN_IF_ERROR(co_await release_pending());
+  CO_RETURN_IF_ERROR(co_await flush(false));
+  CO_RETURN_IF_ERROR(co_await extend_file());
+  co_return ok();
+}
+
+Task<Result<void>> Writer::release_pending() {
+  const PendingClusters::Runs runs = pending_.take_all();
+  for (const auto& [guest_cluster, run] : runs) {
+    if (!run.is_new_space) continue;
+    CO_ASSIGN_OR_RETURN(const L2Page page, co_await tables_.page_of(guest_cluster));
+    const L2Entry entry =
+        page.page == nullptr ? L2Entry() : page.entry(guest_cluster - page.first_guest_cluster);
+    // Another holder may have linked the cluster already: then it is in use.
+    const bool is_linked = !entry.is_compressed() && entry.host_offset().bytes() == run.host_offset;
+    if (is_linked) continue;
+    CO_RETURN_IF_ERROR(
+        co_await allocator_.release({run.host_offset >> header_.cluster_bits, run.clusters}));
+  }
+  co_return ok();
+}
+
+Task<Result<void>> Writer::extend_file() {
+  CO_ASSIGN_OR_RETURN(const FileStat stat, io_.file().stat());
+  // The end of the last cluster may never have been written, since the file gives zeros there.
+  if (stat.is_block_device || stat.length >= allocator_.end_offset()) co_return ok();
+  CO_RETURN_IF_ERROR(co_await io_.file().truncate(allocator_.end_offset()));
+  co_return ok();
+}
+
+}  // namespace imgconv::qcow2

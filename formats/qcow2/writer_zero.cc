@@ -1,0 +1,160 @@
+// Writer, part 3: making ranges read as zeros (QCOW2.md 4.1, "Zeroing").
+#include <algorithm>
+
+#include "formats/qcow2/writer.h"
+#include "loop/units.h"
+
+namespace imgconv::qcow2 {
+
+Task<Result<void>> Writer::write_zeroes(uint64_t guest_offset, uint64_t length, bool may_unmap) {
+  const unsigned bits = header_.cluster_bits;
+  const uint64_t guest_end = guest_offset + length;
+  while (guest_offset < guest_end) {
+    const uint64_t start = round_down(guest_offset, cluster_size());
+    const uint64_t next = start + cluster_size();
+    // The end of the disk ends its last cluster, wherever that is.
+    const bool reaches_end = guest_end >= next || guest_end == header_.guest_size();
+    if (guest_offset == start && reaches_end) {
+      CO_ASSIGN_OR_RETURN(guest_offset, co_await zero_clusters(guest_offset, guest_end, may_unmap));
+      continue;
+    }
+    const ClusterPart part{start >> bits, guest_offset - start, std::min(guest_end, next) - start};
+    CO_RETURN_IF_ERROR(co_await zero_part(part));
+    guest_offset = std::min(guest_end, next);
+  }
+  co_return ok();
+}
+
+bool Writer::is_zero_already(L2Entry entry, uint32_t subclusters) const {
+  if (entry.is_compressed()) return false;
+  if (header_.has_extended_l2()) {
+    if (!has_backing()) return (data_subclusters(entry) & subclusters) == 0;
+    return (entry.bitmap().zero_mask() & subclusters) == subclusters;
+  }
+  const ClusterType type = entry.type(format_);
+  return type == ClusterType::kZeroPlain || type == ClusterType::kZeroAllocated ||
+         (type == ClusterType::kUnallocated && !has_backing());
+}
+
+L2Entry Writer::zeroed_entry(L2Entry old, bool is_released) const {
+  if (header_.has_extended_l2()) {
+    return L2Entry(is_released ? 0 : old.raw(), SubclusterBitmap::all_zero());
+  }
+  if (header_.version < 3) return L2Entry();
+  return L2Entry((is_released ? 0 : old.raw()) | kZeroBit);
+}
+
+Task<Result<uint64_t>> Writer::zero_clusters(uint64_t guest_offset, uint64_t guest_end,
+                                             bool may_unmap) {
+  const unsigned bits = header_.cluster_bits;
+  const uint64_t first = guest_offset >> bits;
+  const uint64_t table_end = round_down(first, tables_.l2_entries()) + tables_.l2_entries();
+  // Whole clusters, or up to the end of the disk: then the last one counts as whole.
+  const bool ends_disk = guest_end == header_.guest_size();
+  uint64_t end_cluster = ends_disk ? clusters_for(guest_end, bits).value() : guest_end >> bits;
+  end_cluster = std::min(end_cluster, table_end);
+
+  const PendingClusters::Iterator pending = pending_.find_from(first);
+  if (pending != pending_.end()) {
+    const uint64_t pending_end = pending->first + pending->second.clusters;
+    if (pending->first <= first) end_cluster = std::min(end_cluster, pending_end);
+    if (pending->first > first) end_cluster = std::min(end_cluster, pending->first);
+  }
+  const uint64_t end = std::min(guest_end, end_cluster << bits);
+  const bool is_pending = pending != pending_.end() && pending->first <= first;
+  // v2 has no zero flag: only what has no backing image below may become unallocated instead.
+  const bool needs_real_zeroes = is_pending || (header_.version < 3 && has_backing());
+  if (needs_real_zeroes) {
+    CO_RETURN_IF_ERROR(co_await write_real_zeroes(guest_offset, end - guest_offset));
+    co_return end;
+  }
+  if (header_.is_data_file_raw()) {
+    const ZeroFlags flags{may_unmap, false};
+    CO_RETURN_IF_ERROR(co_await data_file_.write_zeroes(guest_offset, end - guest_offset, flags));
+  }
+  if (!has_backing() && !tables_.l1_entry(tables_.l1_index(first)).has_table()) co_return end;
+  CO_ASSIGN_OR_RETURN(const L2Page page, co_await page_for_write(first));
+  end_cluster = std::min(end_cluster, page.end_guest_cluster());
+  CO_ASSIGN_OR_RETURN(const uint64_t done,
+                      co_await zero_in_page(page, first, end_cluster, may_unmap));
+  co_return std::min(guest_end, done << bits);
+}
+
+Task<Result<uint64_t>> Writer::zero_in_page(const L2Page& page, uint64_t first,
+                                            uint64_t end_cluster, bool may_unmap) {
+  for (uint64_t cluster = first; cluster < end_cluster; ++cluster) {
+    const uint64_t index = cluster - page.first_guest_cluster;
+    const L2Entry old = page.entry(index);
+    CO_RETURN_IF_ERROR(check_entry(old, cluster));
+    const bool has_space = old.is_compressed() || old.type(format_) == ClusterType::kNormal ||
+                           old.type(format_) == ClusterType::kZeroAllocated;
+    const bool is_released = has_space && (may_unmap || old.is_compressed());
+    if (is_zero_already(old, all_subclusters()) && !is_released) continue;
+    if (header_.version < 3 && !is_released) {
+      const uint64_t start = cluster << header_.cluster_bits;
+      const uint64_t length = std::min(cluster_size(), header_.guest_size() - start);
+      CO_RETURN_IF_ERROR(co_await write_real_zeroes(start, length));
+      // The page may have left the cache meanwhile.
+      co_return cluster + 1;
+    }
+    tables_.set_entry(page, index, zeroed_entry(old, is_released));
+    if (is_released) {
+      CO_RETURN_IF_ERROR(co_await release_cluster(old));
+    }
+  }
+  co_return end_cluster;
+}
+
+Task<Result<void>> Writer::zero_part(const ClusterPart& part) {
+  const uint64_t start = part.guest_cluster << header_.cluster_bits;
+  if (pending_.find(part.guest_cluster) != pending_.end()) {
+    CO_RETURN_IF_ERROR(co_await write_real_zeroes(start + part.begin, part.end - part.begin));
+    co_return ok();
+  }
+  CO_ASSIGN_OR_RETURN(const L2Page page, co_await tables_.page_of(part.guest_cluster));
+  const L2Entry entry =
+      page.page == nullptr ? L2Entry() : page.entry(part.guest_cluster - page.first_guest_cluster);
+  CO_RETURN_IF_ERROR(check_entry(entry, part.guest_cluster));
+  const bool is_zero = is_zero_already(entry, touched(part.begin, part.end));
+  if (is_zero && !header_.is_data_file_raw()) co_return ok();
+
+  const uint64_t size = header_.subcluster_size();
+  const uint64_t whole_begin = round_up(part.begin, size);
+  const uint64_t whole_end = round_down(part.end, size);
+  const bool has_bits = header_.has_extended_l2() && !entry.is_compressed() &&
+                        !header_.is_data_file_raw() && whole_begin < whole_end;
+  if (!has_bits) {
+    CO_RETURN_IF_ERROR(co_await write_real_zeroes(start + part.begin, part.end - part.begin));
+    co_return ok();
+  }
+  CO_RETURN_IF_ERROR(
+      co_await zero_subclusters(part.guest_cluster, touched(whole_begin, whole_end)));
+  if (part.begin < whole_begin) {
+    const ClusterPart head{part.guest_cluster, part.begin, whole_begin};
+    CO_RETURN_IF_ERROR(co_await zero_part(head));
+  }
+  if (whole_end < part.end) {
+    const ClusterPart tail{part.guest_cluster, whole_end, part.end};
+    CO_RETURN_IF_ERROR(co_await zero_part(tail));
+  }
+  co_return ok();
+}
+
+Task<Result<void>> Writer::zero_subclusters(uint64_t guest_cluster, uint32_t subclusters) {
+  CO_ASSIGN_OR_RETURN(const L2Page page, co_await page_for_write(guest_cluster));
+  const uint64_t index = guest_cluster - page.first_guest_cluster;
+  const L2Entry old = page.entry(index);
+  tables_.set_entry(page, index, L2Entry(old.raw(), old.bitmap().with_zero(subclusters)));
+  co_return ok();
+}
+
+Task<Result<void>> Writer::write_real_zeroes(uint64_t guest_offset, uint64_t length) {
+  CO_ASSIGN_OR_RETURN(const std::vector<HostRun> runs, co_await reserve(guest_offset, length));
+  for (const HostRun& run : runs) {
+    CO_RETURN_IF_ERROR(co_await run.file->write_zeroes(run.host_offset, run.length, ZeroFlags()));
+  }
+  CO_RETURN_IF_ERROR(co_await link(guest_offset, length));
+  co_return ok();
+}
+
+}  // namespace imgconv::qcow2

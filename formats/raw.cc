@@ -1,0 +1,172 @@
+#include "formats/raw.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <limits>
+#include <utility>
+
+#include "formats/raw_image.h"
+#include "loop/try.h"
+#include "loop/units.h"
+
+namespace imgconv {
+namespace {
+
+// Creation options (CLI.md section 4).
+constexpr std::string_view kPreallocation = "preallocation";
+
+/// File offsets are signed in the kernel.
+constexpr uint64_t kMaxFileLength = std::numeric_limits<int64_t>::max();
+/// What a new file gets written at its start (CLI.md section 4).
+constexpr uint64_t kFirstBlock = 4096;
+constexpr uint64_t kZeroesLength = 64 * kKiB;
+alignas(4096) constexpr std::array<std::byte, kZeroesLength> kZeroes{};
+
+Result<RawWindow> find_window(const FileStat& stat, const OpenImageOptions& options) {
+  if (options.raw_offset > stat.length) {
+    return Error(EINVAL,
+                 fmt::format("Offset ({}) cannot be greater than size of the containing file ({})",
+                             options.raw_offset, stat.length));
+  }
+  const uint64_t available = stat.length - options.raw_offset;
+  if (!options.raw_size) return RawWindow{options.raw_offset, available};
+  if (*options.raw_size > available) {
+    return Error(EINVAL, fmt::format("The sum of offset ({}) and size ({}) has to be smaller or "
+                                     "equal to the  actual size of the containing file ({})",
+                                     options.raw_offset, *options.raw_size, stat.length));
+  }
+  if (!is_aligned(*options.raw_size, kSectorSize)) {
+    return Error(EINVAL, fmt::format("Specified size is not multiple of {}", kSectorSize));
+  }
+  return RawWindow{options.raw_offset, *options.raw_size};
+}
+
+std::string preallocation_of(const CreateImageOptions& options) {
+  return options.options.string(kPreallocation).value_or("off");
+}
+
+/// Writes real zeros to all of a new file.
+Task<Result<void>> write_out(File& file, uint64_t length) {
+  for (uint64_t offset = 0; offset < length; offset += kZeroesLength) {
+    const uint64_t step = std::min(length - offset, kZeroesLength);
+    CO_RETURN_IF_ERROR(co_await file.write(offset, std::span(kZeroes).first(step)));
+  }
+  co_return ok();
+}
+
+Task<Result<void>> preallocate(File& file, uint64_t length, std::string mode) {
+  if (mode == "falloc") {
+    const Result<void> allocated = co_await file.allocate(0, length);
+    if (!allocated) {
+      co_return Error(allocated.error()).within("Could not preallocate data for the new file");
+    }
+  } else if (mode == "full") {
+    const Result<void> written = co_await write_out(file, length);
+    if (!written) {
+      co_return Error(written.error()).within("Could not write zeros for preallocation");
+    }
+    co_return ok();
+  }
+  // With its first block allocated a file answers questions about alignment and holes.
+  const uint64_t first = length < kFirstBlock ? kSectorSize : kFirstBlock;
+  CO_RETURN_IF_ERROR(co_await file.write(0, std::span(kZeroes).first(first)));
+  co_return ok();
+}
+
+Error creation_error(Error cause) {
+  if (cause.code() == EFBIG) {
+    return Error(EFBIG, "The image size is too large for file format 'raw'");
+  }
+  return cause;
+}
+
+class RawDriver final : public BlockDriver {
+ public:
+  std::string_view name() const override { return "raw"; }
+  bool probe(std::span<const std::byte>) const override { return false; }
+  bool supports_backing() const override { return false; }
+  bool supports_compression() const override { return false; }
+
+  Task<Result<std::unique_ptr<Image>>> open(std::unique_ptr<File> file,
+                                            OpenImageOptions options) const override {
+    CO_ASSIGN_OR_RETURN(const FileStat stat, file->stat());
+    CO_ASSIGN_OR_RETURN(const RawWindow window, find_window(stat, options));
+    const bool extends_with_zeros = stat.extends_with_zeros && !stat.is_block_device;
+    std::unique_ptr<Image> image =
+        std::make_unique<RawImage>(std::move(file), window, extends_with_zeros);
+    co_return image;
+  }
+
+  const OptionList& create_options() const override {
+    static const OptionList kOptions = {
+        {"size", OptionType::kSize, "Virtual disk size", {}},
+        {"nocow", OptionType::kBool, "Turn off copy-on-write (valid only on btrfs)", {}},
+        {"preallocation",
+         OptionType::kString,
+         "Preallocation mode (allowed values: off, falloc, full)",
+         {}},
+        {"extent_size_hint",
+         OptionType::kSize,
+         "Extent size hint for the image file, 0 to disable",
+         {}},
+    };
+    return kOptions;
+  }
+
+  Result<void> validate_create(const CreateImageOptions& options) const override {
+    if (options.virtual_size > round_down(kMaxFileLength, kSectorSize)) {
+      return Error::from_errno(EINVAL, "Could not resize file");
+    }
+    const std::string mode = preallocation_of(options);
+    if (mode == "off" || mode == "falloc" || mode == "full") return ok();
+    if (mode == "metadata") {
+      return Error(ENOTSUP, "Unsupported preallocation mode: metadata");
+    }
+    return Error(EINVAL, "invalid parameter value: " + mode);
+  }
+
+  Task<Result<void>> create(File& file, CreateImageOptions options) const override {
+    CO_RETURN_IF_ERROR(validate_create(options));
+    const uint64_t length = round_up(options.virtual_size, kSectorSize);
+    const std::string mode = preallocation_of(options);
+    CO_ASSIGN_OR_RETURN(const FileStat stat, file.stat());
+    if (stat.is_block_device) co_return check_device(stat, length, mode);
+
+    const Result<void> resized = co_await file.truncate(length);
+    if (!resized) {
+      co_return creation_error(Error(resized.error()).within("Could not resize file"));
+    }
+    if (length == 0) co_return ok();
+    const Result<void> filled = co_await preallocate(file, length, mode);
+    if (!filled) co_return creation_error(filled.error());
+    co_return ok();
+  }
+
+  Result<MeasureReport> measure(const CreateImageOptions& options,
+                                const std::vector<MeasureRange>&) const override {
+    // Sizes and options that no file could have are measured as well, as qemu-img does.
+    MeasureReport report;
+    report.required = round_up(options.virtual_size, kSectorSize);
+    report.fully_allocated = report.required;
+    return report;
+  }
+
+ private:
+  static Result<void> check_device(const FileStat& stat, uint64_t length, const std::string& mode) {
+    if (mode != "off") return Error(ENOTSUP, "Unsupported preallocation mode '" + mode + "'");
+    if (stat.length < length) return Error(EINVAL, "Cannot grow device files");
+    return ok();
+  }
+};
+
+}  // namespace
+
+const BlockDriver& raw_driver() {
+  static const RawDriver kDriver;
+  return kDriver;
+}
+
+}  // namespace imgconv

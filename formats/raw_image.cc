@@ -1,0 +1,108 @@
+#include "formats/raw_image.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <utility>
+
+#include "loop/try.h"
+#include "loop/units.h"
+
+namespace imgconv {
+namespace {
+
+/// Extents per map(). The first is asked for through the pool, since the file system may have to
+/// read from the disk; the others are asked for right here, as a hop per hole would cost more than
+/// the copy of a fragmented file's pieces. At a microsecond each the loop is not held up.
+constexpr size_t kMaxExtents = 256;
+
+void append_merged(ExtentList& extents, const Extent& next) {
+  if (!extents.empty() && extents.back().kind == next.kind) {
+    extents.back().length += next.length;
+  } else {
+    extents.push_back(next);
+  }
+}
+
+}  // namespace
+
+RawImage::RawImage(std::unique_ptr<File> file, RawWindow window, bool extends_with_zeros)
+    : file_(std::move(file)), window_(window), extends_with_zeros_(extends_with_zeros) {
+  info_.format = "raw";
+  info_.virtual_size = round_up(window_.length, kSectorSize);
+}
+
+Task<Result<ExtentList>> RawImage::map(uint64_t guest_offset, uint64_t length) {
+  assert(length > 0 && guest_offset + length <= info_.virtual_size);
+  const uint64_t end = guest_offset + length;
+  const uint64_t end_in_file = std::min(end, window_.length);
+  ExtentList extents;
+  uint64_t position = guest_offset;
+  while (position < end && extents.size() < kMaxExtents) {
+    Extent extent;
+    extent.guest_offset = position;
+    extent.length = end - position;
+    extent.kind = ExtentKind::kZero;
+    extent.has_host_offset = true;
+    extent.host_offset = window_.host_offset + position;
+    extent.file = file_.get();
+    if (position < end_in_file) {
+      const uint64_t asked = end_in_file - position;
+      FileExtent status;
+      if (extents.empty()) {
+        CO_ASSIGN_OR_RETURN(status, co_await file_->block_status(extent.host_offset, asked));
+      } else {
+        CO_ASSIGN_OR_RETURN(status, file_->blocking().block_status(extent.host_offset, asked));
+      }
+      // Nothing more to tell: the file became shorter than it was.
+      if (status.length == 0) status = {extent.host_offset, asked, false};
+      extent.length = std::min(status.length, asked);
+      if (status.is_data) extent.kind = ExtentKind::kData;
+    }
+    append_merged(extents, extent);
+    position += extent.length;
+  }
+  co_return extents;
+}
+
+Task<Result<void>> RawImage::load_snapshot(const std::string&) {
+  co_return Error(ENOTSUP,
+                  "Block format 'raw' used by device '' does not support temporarily loading "
+                  "internal snapshots");
+}
+
+Task<Result<CheckReport>> RawImage::check(const CheckSink&) {
+  co_return Error(ENOTSUP, "This image format does not support checks");
+}
+
+Task<Result<std::vector<HostRun>>> RawImage::reserve(uint64_t guest_offset, uint64_t length) {
+  assert(guest_offset + length <= info_.virtual_size);
+  std::vector<HostRun> runs;
+  runs.push_back({guest_offset, window_.host_offset + guest_offset, length, file_.get()});
+  co_return runs;
+}
+
+Task<Result<void>> RawImage::link(uint64_t, uint64_t) { co_return ok(); }
+
+Task<Result<void>> RawImage::write_zeroes(uint64_t guest_offset, uint64_t length, bool may_unmap) {
+  assert(guest_offset + length <= info_.virtual_size);
+  const ZeroFlags flags{may_unmap, false};
+  CO_RETURN_IF_ERROR(
+      co_await file_->write_zeroes(window_.host_offset + guest_offset, length, flags));
+  co_return ok();
+}
+
+Task<Result<HostRun>> RawImage::reserve_compressed(uint64_t, uint64_t) {
+  co_return Error(ENOTSUP, "Compression not supported for this file format");
+}
+
+void RawImage::set_backing_reader(BackingReader) {}
+
+Task<Result<void>> RawImage::flush(bool sync) {
+  if (sync) CO_RETURN_IF_ERROR(co_await file_->flush());
+  co_return ok();
+}
+
+Task<Result<void>> RawImage::close() { co_return ok(); }
+
+}  // namespace imgconv
