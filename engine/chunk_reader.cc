@@ -1,0 +1,267 @@
+#include "engine/chunk_reader.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "engine/copy_range.h"
+#include "engine/zero_scan.h"
+#include "formats/codec.h"
+#include "formats/extent_io.h"
+#include "loop/try.h"
+#include "loop/units.h"
+
+namespace imgconv {
+namespace {
+
+// Small runs are read together up to this, so that what was read is still in the second-level cache
+// when it is scanned and written (PERFORMANCE.md, "Buffers of 128 to 512 KiB").
+constexpr uint64_t kGroupBytes = 512 * kKiB;
+
+}  // namespace
+
+Error read_error(uint64_t guest_offset, const Error& cause) {
+  return Error(cause.code(), fmt::format("error while reading at byte {}: {}", guest_offset,
+                                         errno_text(cause.code())));
+}
+
+Error write_error(uint64_t guest_offset, const Error& cause) {
+  return Error(cause.code(), fmt::format("error while writing at byte {}: {}", guest_offset,
+                                         errno_text(cause.code())));
+}
+
+std::span<std::byte> ChunkReader::make_buffer() {
+  if (buffer_.size() == 0) buffer_ = IoBuffer(plan_.chunk_capacity);
+  return buffer_.span();
+}
+
+void ChunkReader::release_buffers() {
+  buffer_ = IoBuffer();
+  packed_ = IoBuffer();
+}
+
+std::span<const std::byte> ChunkReader::bytes_of(const Piece& piece) const {
+  if (piece.kind == PieceKind::kCompressed) {
+    return packed_.span().subspan(piece.buffer_offset, piece.packed_length);
+  }
+  return buffer_.span().subspan(piece.buffer_offset, piece.length);
+}
+
+ChunkReader::Group ChunkReader::next_group(const Chunk& chunk, size_t first) {
+  Group group{first, first + 1, chunk.runs[first].is_data ? chunk.runs[first].length : 0};
+  if (!chunk.runs[first].is_data || chunk.runs[first].is_unreadable) return group;
+  while (group.end < chunk.runs.size()) {
+    const Run& run = chunk.runs[group.end];
+    const bool fits = run.is_data && !run.is_unreadable && group.bytes + run.length <= kGroupBytes;
+    if (!fits || run.guest_offset != chunk.runs[group.end - 1].guest_end()) break;
+    group.bytes += run.length;
+    ++group.end;
+  }
+  return group;
+}
+
+Result<void> ChunkReader::read_group(Chunk& chunk, const Group& group,
+                                     std::span<std::byte> buffer) const {
+  const Run& first = chunk.runs[group.first];
+  if (!first.is_unreadable) {
+    const Run& last = chunk.runs[group.end - 1];
+    const size_t count = last.first_extent + last.extent_count - first.first_extent;
+    const Result<void> outcome =
+        read_extents(std::span(chunk.extents).subspan(first.first_extent, count), buffer);
+    if (outcome) return ok();
+    if (group.end - group.first == 1 && !plan_.salvage) {
+      return read_error(first.guest_offset, outcome.error());
+    }
+    if (!plan_.salvage) {
+      // Again run by run, only to learn which of them it is. If none fails now, the error counts
+      // all the same: the device cannot be trusted.
+      RETURN_IF_ERROR(read_singly(chunk, group, buffer));
+      return read_error(first.guest_offset, outcome.error());
+    }
+  }
+  return read_singly(chunk, group, buffer);
+}
+
+Result<void> ChunkReader::read_singly(Chunk& chunk, const Group& group,
+                                      std::span<std::byte> buffer) const {
+  for (size_t i = group.first; i < group.end; ++i) {
+    const Run& run = chunk.runs[i];
+    const std::span<std::byte> part = buffer.first(run.length);
+    buffer = buffer.subspan(run.length);
+    if (run.is_unreadable) {
+      rescue(chunk, run, part);
+      continue;
+    }
+    const Result<void> outcome = read_extents(chunk.extents_of(run), part);
+    if (outcome) continue;
+    if (!plan_.salvage) return read_error(run.guest_offset, outcome.error());
+    rescue(chunk, run, part);
+  }
+  return ok();
+}
+
+/// --salvage: sector by sector; what stays unreadable becomes zeros and is reported.
+void ChunkReader::rescue(Chunk& chunk, const Run& run, std::span<std::byte> buffer) const {
+  const std::span<const Extent> extents = chunk.extents_of(run);
+  for (uint64_t at = 0; at < run.length; at += kSectorSize) {
+    const std::span<std::byte> sector = buffer.subspan(at, std::min(kSectorSize, run.length - at));
+    const uint64_t guest_offset = run.guest_offset + at;
+    bool is_read = !run.is_unreadable;
+    // A sector has several extents only where an image's size is no multiple of 512.
+    for (const Extent& extent : extents) {
+      if (run.is_unreadable) break;
+      const uint64_t begin = std::max(guest_offset, extent.guest_offset);
+      const uint64_t end = std::min(guest_offset + sector.size(), extent.guest_end());
+      if (begin >= end) continue;
+      const Extent part = clip(extent, begin, end);
+      const auto target = sector.subspan(begin - guest_offset, end - begin);
+      is_read &= read_extents(std::span(&part, 1), target).has_value();
+    }
+    if (is_read) continue;
+    std::memset(sector.data(), 0, sector.size());
+    chunk.lost_sectors.push_back(guest_offset);
+  }
+}
+
+void ChunkReader::add_zero(Chunk& chunk, uint64_t guest_offset, uint64_t length) const {
+  if (plan_.zero_action == ZeroAction::kSkip) return;
+  chunk.pieces.push_back({guest_offset, length, PieceKind::kZero, 0, 0});
+}
+
+void ChunkReader::split_run(Chunk& chunk, const Run& run, uint64_t buffer_offset) {
+  const auto add_data = [&](uint64_t offset_in_run, uint64_t length) {
+    const uint64_t guest_offset = run.guest_offset + offset_in_run;
+    const uint64_t from = buffer_offset + offset_in_run;
+    if (!chunk.pieces.empty()) {
+      Piece& last = chunk.pieces.back();
+      if (last.kind == PieceKind::kData && last.guest_offset + last.length == guest_offset &&
+          last.buffer_offset + last.length == from) {
+        last.length += length;
+        return;
+      }
+    }
+    chunk.pieces.push_back({guest_offset, length, PieceKind::kData, from, 0});
+  };
+  if (!plan_.sparse) return add_data(0, run.length);
+
+  const size_t sectors = div_round_up(run.length, kSectorSize);
+  bitmap_.resize(sector_bitmap_words(sectors));
+  scan_sectors(buffer_.span().subspan(buffer_offset, run.length), bitmap_);
+  split_.clear();
+  sparse_split(bitmap_, run.guest_offset / kSectorSize, static_cast<uint32_t>(sectors),
+               *plan_.sparse, split_);
+  for (const SparsePiece& piece : split_) {
+    const uint64_t begin = piece.first_sector * kSectorSize;
+    const uint64_t length = piece.sectors * kSectorSize;
+    if (piece.is_data) {
+      add_data(begin, length);
+    } else {
+      add_zero(chunk, run.guest_offset + begin, length);
+    }
+  }
+}
+
+void ChunkReader::compress_run(Chunk& chunk, const Run& run, uint64_t buffer_offset) {
+  const std::span<std::byte> used = buffer_.span().subspan(buffer_offset, run.length);
+  if (plan_.sparse && is_all_zero(used)) return add_zero(chunk, run.guest_offset, run.length);
+  const uint64_t cluster_size = plan_.compression->cluster_size;
+  // The last cluster of a disk is compressed whole, with zeros behind the end (QCOW2.md 4.2).
+  const std::span<std::byte> cluster = buffer_.span().subspan(buffer_offset, cluster_size);
+  std::fill(cluster.begin() + static_cast<std::ptrdiff_t>(run.length), cluster.end(), std::byte{0});
+  const std::span<std::byte> room = packed_.span().subspan(packed_used_, cluster_size - 1);
+  const std::optional<size_t> length =
+      thread_compressor(plan_.compression->codec).compress(cluster, room);
+  if (!length) {
+    chunk.pieces.push_back({run.guest_offset, run.length, PieceKind::kData, buffer_offset, 0});
+    return;
+  }
+  chunk.pieces.push_back(
+      {run.guest_offset, run.length, PieceKind::kCompressed, packed_used_, *length});
+  packed_used_ += *length;
+}
+
+void ChunkReader::split(Chunk& chunk) {
+  uint64_t buffer_offset = 0;
+  packed_used_ = 0;
+  if (plan_.compression && packed_.size() == 0) packed_ = IoBuffer(plan_.chunk_capacity);
+  for (const Run& run : chunk.runs) {
+    if (!run.is_data) {
+      add_zero(chunk, run.guest_offset, run.length);
+      continue;
+    }
+    if (plan_.compression) {
+      compress_run(chunk, run, buffer_offset);
+    } else {
+      split_run(chunk, run, buffer_offset);
+    }
+    buffer_offset += run.length;
+  }
+}
+
+Result<void> ChunkReader::read(Chunk& chunk) {
+  const std::span<std::byte> buffer = make_buffer();
+  uint64_t used = 0;
+  for (size_t first = 0; first < chunk.runs.size();) {
+    const Group group = next_group(chunk, first);
+    if (group.bytes > 0) {
+      RETURN_IF_ERROR(read_group(chunk, group, buffer.subspan(used, group.bytes)));
+    }
+    used += group.bytes;
+    first = group.end;
+  }
+  split(chunk);
+  return ok();
+}
+
+Result<void> ChunkReader::write_pieces(Chunk& chunk, size_t first_piece, BlockingFile& target,
+                                       uint64_t host_base) const {
+  for (size_t i = first_piece; i < chunk.pieces.size(); ++i) {
+    const Piece& piece = chunk.pieces[i];
+    const uint64_t host_offset = host_base + piece.guest_offset;
+    const Result<void> outcome =
+        piece.kind == PieceKind::kZero
+            ? target.write_zeroes(host_offset, piece.length,
+                                  {.may_unmap = plan_.zeroes_may_unmap, .no_fallback = false})
+            : target.write(host_offset, bytes_of(piece));
+    if (!outcome) return write_error(piece.guest_offset, outcome.error());
+    if (piece.kind != PieceKind::kZero) chunk.bytes_written += piece.length;
+  }
+  return ok();
+}
+
+Result<void> ChunkReader::copy(Chunk& chunk, BlockingFile& target, uint64_t host_base) {
+  const std::span<std::byte> buffer = make_buffer();
+  for (size_t first = 0; first < chunk.runs.size();) {
+    const Group group = next_group(chunk, first);
+    const Run& run = chunk.runs[first];
+    first = group.end;
+    const size_t first_piece = chunk.pieces.size();
+    if (!run.is_data) {
+      add_zero(chunk, run.guest_offset, run.length);
+    } else if (plan_.copy_range && can_copy_range_ && !run.is_unreadable) {
+      // One run at a time: what was offloaded must not be read and split as well.
+      first = group.first + 1;
+      can_copy_range_ = copy_extents(chunk.extents_of(run), target, host_base);
+      if (can_copy_range_) {
+        chunk.bytes_written += run.length;
+        continue;
+      }
+      const Group single{group.first, first, run.length};
+      RETURN_IF_ERROR(read_group(chunk, single, buffer.first(run.length)));
+      split_run(chunk, run, 0);
+    } else {
+      RETURN_IF_ERROR(read_group(chunk, group, buffer.first(group.bytes)));
+      uint64_t buffer_offset = 0;
+      for (size_t i = group.first; i < group.end; ++i) {
+        split_run(chunk, chunk.runs[i], buffer_offset);
+        buffer_offset += chunk.runs[i].length;
+      }
+    }
+    RETURN_IF_ERROR(write_pieces(chunk, first_piece, target, host_base));
+  }
+  return ok();
+}
+
+}  // namespace imgconv

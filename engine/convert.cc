@@ -1,0 +1,101 @@
+#include "engine/convert.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/concat_source.h"
+#include "engine/convert_target.h"
+#include "engine/copy_job.h"
+#include "engine/plan.h"
+#include "engine/snapshot_selector.h"
+#include "loop/try.h"
+
+namespace imgconv {
+namespace {
+
+Task<Result<ConcatSource>> open_sources(Storage& storage, const ConvertOptions& options,
+                                        Messages& messages) {
+  std::vector<std::unique_ptr<ImageChain>> chains;
+  for (const std::string& name : options.sources) {
+    ImageRequest request;
+    request.name = name;
+    request.format = options.source_format;
+    request.image_opts = options.source_image_opts;
+    request.cache = options.source_cache;
+    request.force_share = options.force_share;
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<ImageChain> chain,
+                        co_await open_image(storage, request, messages));
+    chains.push_back(std::move(chain));
+  }
+  co_return ConcatSource::make(std::move(chains));
+}
+
+Task<Result<void>> load_snapshot(ConcatSource& source, const SnapshotSelector& selector) {
+  if (source.parts().size() > 1) {
+    co_return Error(EINVAL, "No support for concatenating multiple snapshot");
+  }
+  Image& image = source.parts().front().chain->top();
+  const Result<std::string> id_or_name = select_snapshot(selector, image.info().snapshots);
+  if (!id_or_name) co_return Error(id_or_name.error()).within("Failed to load snapshot");
+  const Result<void> loaded = co_await image.load_snapshot(*id_or_name);
+  if (!loaded) co_return Error(loaded.error()).within("Failed to load snapshot");
+  co_return ok();
+}
+
+Task<Result<void>> copy(const ConcatSource& source, Image& target, const ConvertPlan& plan,
+                        Executor& executor, Messages& messages, ConvertSummary& summary) {
+  messages.progress(0, plan.virtual_size);
+  CopyJob job(source, target, plan, executor, messages);
+  CO_RETURN_IF_ERROR(co_await job.run());
+  summary.virtual_size = plan.virtual_size;
+  summary.bytes_written = job.bytes_written();
+  summary.bytes_zero = plan.virtual_size - std::min(plan.virtual_size, summary.bytes_written);
+  co_return ok();
+}
+
+/// Everything that happens between the opened and the closed target.
+Task<Result<void>> fill_target(const ConcatSource& source, ImageChain& target,
+                               const ConvertOptions& options, const TargetFacts& facts,
+                               Executor& executor, Messages& messages, ConvertSummary& summary) {
+  const SourceFacts source_facts{source.virtual_size(), source.prefers_async()};
+  CO_ASSIGN_OR_RETURN(const ConvertPlan plan, make_plan(options, source_facts, facts));
+  CO_RETURN_IF_ERROR(co_await copy(source, target.top(), plan, executor, messages, summary));
+  const bool sync = options.target_cache != CacheMode::kUnsafe;
+  const Result<void> flushed = co_await target.top().flush(sync);
+  if (!flushed) co_return Error(flushed.error()).within(options.target);
+  co_return ok();
+}
+
+}  // namespace
+
+Task<Result<ConvertSummary>> convert(Storage& storage, const ConvertOptions& options,
+                                     Messages& messages) {
+  SnapshotSelector snapshot;
+  if (options.snapshot) {
+    CO_ASSIGN_OR_RETURN(snapshot, parse_snapshot_selector(*options.snapshot, messages));
+  }
+  CO_ASSIGN_OR_RETURN(ConcatSource source, co_await open_sources(storage, options, messages));
+  if (options.snapshot) CO_RETURN_IF_ERROR(co_await load_snapshot(source, snapshot));
+
+  CO_ASSIGN_OR_RETURN(const PreparedTarget prepared,
+                      co_await prepare_target(storage, options, source.virtual_size(), messages));
+  CO_ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> target,
+                      co_await open_target(storage, options, prepared, messages));
+
+  ConvertSummary summary;
+  const TargetFacts facts = target_facts(*target, options, prepared);
+  Result<void> filled =
+      co_await fill_target(source, *target, options, facts, storage.executor(), messages, summary);
+  // Also after a failure, which is the more interesting error then.
+  Result<void> closed = co_await target->close();
+  if (!filled) co_return std::move(filled).error();
+  if (!closed) co_return std::move(closed).error().within(options.target);
+  messages.progress(summary.virtual_size, summary.virtual_size);
+  co_return summary;
+}
+
+}  // namespace imgconv

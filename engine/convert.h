@@ -1,0 +1,56 @@
+// convert: the whole run, from options to a closed target. Loop thread only.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/messages.h"
+#include "engine/open_image.h"
+#include "loop/executor.h"
+#include "loop/result.h"
+#include "loop/storage.h"
+#include "loop/task.h"
+
+namespace imgconv {
+
+/// What the user asked, after parsing (CLI.md section 2). Combinations were checked by cmd/ as far
+/// as they can be without opening anything.
+struct ConvertOptions {
+  std::vector<std::string> sources;
+  std::string target;
+  std::string source_format;          ///< -f; empty: probe.
+  std::string target_format = "raw";  ///< -O
+  std::string target_options;         ///< -o, joined with commas.
+  bool source_image_opts = false;
+  bool target_image_opts = false;
+  bool force_share = false;  ///< -U
+  bool compress = false;     ///< -c
+  bool skip_create = false;  ///< -n
+  bool target_is_zero = false;
+  std::optional<std::string> backing_file;    ///< -B
+  std::optional<std::string> backing_format;  ///< -F
+  std::optional<std::string> snapshot;        ///< -l, as given
+  uint64_t sparse_size = 4096;                ///< -S, bytes; 0: fully allocate
+  unsigned coroutines = 8;                    ///< -m, 1..16
+  bool out_of_order = false;                  ///< -W
+  bool copy_range = false;                    ///< -C
+  bool salvage = false;
+  uint64_t rate_limit = 0;                         ///< -r, bytes per second; 0: none
+  CacheMode source_cache = CacheMode::kWriteback;  ///< -T
+  CacheMode target_cache = CacheMode::kUnsafe;     ///< -t
+};
+
+/// What the run did; for -v, tests and benchmarks.
+struct ConvertSummary {
+  uint64_t virtual_size = 0;
+  uint64_t bytes_written = 0;
+  uint64_t bytes_zero = 0;
+};
+
+/// Copies. On error the text is complete, without program name. Arguments must outlive the task.
+Task<Result<ConvertSummary>> convert(Storage& storage, const ConvertOptions& options,
+                                     Messages& messages);
+
+}  // namespace imgconv

@@ -1,0 +1,83 @@
+#include "engine/copy_job.h"
+
+#include <fmt/core.h>
+
+#include <cerrno>
+#include <chrono>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "engine/worker.h"
+#include "loop/task_group.h"
+#include "loop/try.h"
+
+namespace imgconv {
+
+CopyJob::CopyJob(const ConcatSource& source, Image& target, const ConvertPlan& plan,
+                 Executor& executor, Messages& messages)
+    : source_(source),
+      target_(target),
+      plan_(plan),
+      executor_(executor),
+      messages_(messages),
+      cursor_(source, plan, messages),
+      rate_limit_(plan.rate_limit) {}
+
+Task<Result<void>> CopyJob::find_identity() {
+  if (!plan_.target_is_identity || plan_.virtual_size == 0) co_return ok();
+  CO_ASSIGN_OR_RETURN(const std::vector<HostRun> runs,
+                      co_await target_.reserve(0, plan_.virtual_size));
+  identity_ = runs.front();
+  co_return ok();
+}
+
+Task<Result<void>> CopyJob::run() {
+  CO_RETURN_IF_ERROR(co_await find_identity());
+  std::vector<std::unique_ptr<Worker>> workers;
+  TaskGroup group;
+  for (unsigned i = 0; i < plan_.workers; ++i) {
+    workers.push_back(std::make_unique<Worker>(*this));
+    group.spawn(workers.back()->run());
+  }
+  CO_RETURN_IF_ERROR(co_await group.join());
+  if (first_error_) co_return *first_error_;
+  co_return ok();
+}
+
+Task<Result<bool>> CopyJob::claim(Chunk& chunk) {
+  const CoMutex::Guard guard = co_await claim_lock_.lock();
+  if (has_failed()) co_return false;
+  CO_ASSIGN_OR_RETURN(const bool has_chunk, co_await cursor_.next_chunk(chunk));
+  const std::chrono::nanoseconds wait =
+      rate_limit_.charge(chunk.data_bytes, std::chrono::steady_clock::now());
+  if (has_chunk && wait.count() > 0) {
+    // One claim at a time gets here, so a limited copy blocks one thread of the pool and no more.
+    const auto pause = [wait]() -> Result<void> {
+      std::this_thread::sleep_for(wait);
+      return ok();
+    };
+    CO_RETURN_IF_ERROR(co_await run_on(executor_, pause));
+  }
+  co_return has_chunk;
+}
+
+void CopyJob::finish(const Chunk& chunk) {
+  if (has_failed()) return;
+  for (const uint64_t guest_offset : chunk.lost_sectors) {
+    messages_.warning(
+        fmt::format("error while reading offset {}: {}", guest_offset, errno_text(EIO)));
+  }
+  bytes_written_ += chunk.bytes_written;
+  bytes_done_ += chunk.advance;
+  messages_.progress(bytes_done_, plan_.virtual_size);
+}
+
+void CopyJob::fail(Error error) {
+  if (has_failed()) return;
+  first_error_ = std::move(error);
+  turnstile_.stop();
+}
+
+}  // namespace imgconv

@@ -1,0 +1,85 @@
+// ImageChain: a top image plus its backing layers, read as one disk.
+//
+// The walk down the chain, the rule that a short backing image reads as zeros past its end and the
+// merging of answers are written here and nowhere else. Loop thread only; offsets are guest bytes.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "formats/image.h"
+#include "loop/executor.h"
+#include "loop/result.h"
+#include "loop/task.h"
+
+namespace imgconv {
+
+/// One layer as it was opened.
+struct Layer {
+  /// The name it was opened by: as given for the top, resolved for backing images.
+  std::string name;
+  std::string format;
+  /// No format was given and the probe said raw.
+  bool was_guessed_raw = false;
+  std::unique_ptr<Image> image;
+};
+
+/// An extent of the whole disk. kUnallocated here means: none of the layers looked at has it.
+struct ChainExtent {
+  Extent extent;
+  /// 0 is the top. For kUnallocated the deepest layer looked at; for "beyond a shorter backing
+  /// image" the layer whose backing ended (CLI.md section 5).
+  unsigned depth = 0;
+  /// Some layer answered (data, zero or compressed): `map`'s "present".
+  bool is_present = false;
+};
+
+/// The part [begin, end) of an extent. Requires: it lies inside the extent and is not empty.
+Extent slice_extent(const Extent& extent, uint64_t begin, uint64_t end);
+
+inline constexpr unsigned kAllLayers = std::numeric_limits<unsigned>::max();
+
+class ImageChain {
+ public:
+  ImageChain(std::vector<Layer> layers, Executor& executor);
+  ~ImageChain();
+
+  const std::vector<Layer>& layers() const { return layers_; }
+  Image& top() { return *layers_.front().image; }
+  const Image& top() const { return *layers_.front().image; }
+  /// Bytes, rounded up to 512.
+  uint64_t virtual_size() const;
+
+  /// Extents from `guest_offset` on, at least one, adjacent, inside the range; boundaries are those
+  /// of QEMU's block status over a chain. Looks at no more than `max_depth` layers. May stop early,
+  /// so that an answer stays small. Requires: length > 0, the range lies inside the virtual size.
+  Task<Result<std::vector<ChainExtent>>> map(uint64_t guest_offset, uint64_t length,
+                                             unsigned max_depth = kAllLayers);
+  /// Fills the buffer with guest bytes; unallocated ranges and anything past the end become zeros.
+  Task<Result<void>> read(uint64_t guest_offset, std::span<std::byte> buffer);
+  /// The same without the top layer: what a write that covers a cluster only in part must keep.
+  Task<Result<void>> read_below_top(uint64_t guest_offset, std::span<std::byte> buffer);
+  /// Closes every layer, the top first, and returns the first error. Must be awaited before
+  /// destruction when the top is writable.
+  Task<Result<void>> close();
+
+ private:
+  using ChainExtents = std::vector<ChainExtent>;
+
+  uint64_t layer_size(unsigned depth) const;
+  Task<Result<ChainExtents>> map_layers(unsigned first, unsigned end, uint64_t guest_offset,
+                                        uint64_t length);
+  Task<Result<ChainExtents>> map_first(unsigned depth, uint64_t guest_offset, uint64_t length);
+  Task<Result<ChainExtents>> fill_from(unsigned depth, const ChainExtents& upper);
+  Task<Result<void>> read_layers(unsigned first, uint64_t guest_offset,
+                                 std::span<std::byte> buffer);
+
+  std::vector<Layer> layers_;
+  Executor& executor_;
+};
+
+}  // namespace imgconv

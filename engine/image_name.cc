@@ -1,0 +1,245 @@
+#include "engine/image_name.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "engine/json_string.h"
+#include "formats/options.h"
+#include "loop/try.h"
+
+namespace imgconv {
+namespace {
+
+constexpr std::string_view kJsonPrefix = "json:";
+
+/// Options of every block node that change caching, naming or permissions but not the bytes. Cache
+/// modes come from -t and -T.
+constexpr std::array<std::string_view, 9> kNeutralOptions = {
+    "node-name",    "read-only",      "auto-read-only",  "discard",     "detect-zeroes",
+    "cache.direct", "cache.no-flush", "cache.writeback", "force-share",
+};
+/// Tuning of the original's qcow2 driver, without a meaning here.
+constexpr std::array<std::string_view, 12> kQcow2Tuning = {
+    "lazy-refcounts",       "l2-cache-size",        "l2-cache-entry-size",
+    "refcount-cache-size",  "cache-size",           "overlap-check",
+    "cache-clean-interval", "pass-discard-request", "pass-discard-snapshot",
+    "discard-no-unref",     "pass-discard-other",   "overlap-check.template",
+};
+constexpr std::array<std::string_view, 5> kFileTuning = {
+    "aio", "aio-max-batch", "drop-cache", "x-check-cache-dropped", "pr-manager",
+};
+
+template <size_t kCount>
+bool contains(const std::array<std::string_view, kCount>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+bool is_file_protocol(std::string_view name) { return name == "file" || name == "host_device"; }
+
+std::optional<std::string> take(NameOptions& options, std::string_view key) {
+  const auto found = options.find(key);
+  if (found == options.end()) return std::nullopt;
+  std::string value = found->second.text.value_or("");
+  options.erase(found);
+  return value;
+}
+
+/// Removes the options under "PREFIX." and returns them without it.
+NameOptions take_group(NameOptions& options, std::string_view prefix) {
+  const std::string dotted = std::string(prefix) + ".";
+  NameOptions group;
+  auto next = options.lower_bound(dotted);
+  while (next != options.end() && next->first.starts_with(dotted)) {
+    group[next->first.substr(dotted.size())] = std::move(next->second);
+    next = options.erase(next);
+  }
+  return group;
+}
+
+Result<bool> take_switch(NameOptions& options, std::string_view key) {
+  const std::optional<std::string> value = take(options, key);
+  if (!value || *value == "off" || *value == "no" || *value == "false" || *value == "n") {
+    return false;
+  }
+  if (*value == "on" || *value == "yes" || *value == "true" || *value == "y") return true;
+  return Error(EINVAL, fmt::format("Parameter '{}' expects 'on' or 'off'", key));
+}
+
+/// `json` becomes the value as JSON. Null is as good as not given.
+Result<std::optional<uint64_t>> take_size(NameOptions& options, std::string_view key,
+                                          std::string& json) {
+  const auto found = options.find(key);
+  if (found == options.end()) return std::nullopt;
+  const NameValue value = std::move(found->second);
+  options.erase(found);
+  if (!value.text) {
+    json = "null";
+    return std::nullopt;
+  }
+  json = value.is_number ? *value.text : json_string(*value.text);
+  ASSIGN_OR_RETURN(const uint64_t size, parse_option_size(key, *value.text));
+  return size;
+}
+
+/// Images and files refer to each other by name only: there are no nodes to refer to.
+Error unknown_node(std::string_view reference) {
+  return Error(EINVAL, fmt::format("Cannot find device='{0}' nor node-name='{0}'", reference));
+}
+
+Error missing_file_name() { return Error(EINVAL, "The 'file' block driver requires a file name"); }
+
+Result<FileSpec> take_file(NameOptions options) {
+  const std::optional<std::string> driver = take(options, "driver");
+  if (driver && !is_file_protocol(*driver)) {
+    return Error(EINVAL, fmt::format("Unknown driver '{}'", *driver));
+  }
+  const std::optional<std::string> filename = take(options, "filename");
+  if (!filename || filename->empty()) return missing_file_name();
+  FileSpec file{*filename, false};
+  if (!driver) {
+    ASSIGN_OR_RETURN(file.path, path_of_name(*filename));
+  }
+  const std::optional<std::string> locking = take(options, "locking");
+  if (locking && *locking != "on" && *locking != "off" && *locking != "auto") {
+    return Error(EINVAL, fmt::format("Parameter 'locking' does not accept value '{}'", *locking));
+  }
+  file.is_unlocked = locking == "off";
+  for (const auto& [name, value] : options) {
+    if (contains(kNeutralOptions, name) || contains(kFileTuning, name)) continue;
+    return Error(EINVAL,
+                 fmt::format("Block protocol 'file' doesn't support the option '{}'", name));
+  }
+  return file;
+}
+
+Result<ImageSpec> spec_of_options(NameOptions options, bool is_backing);
+
+Result<void> take_backing(ImageSpec& spec, NameOptions& options) {
+  NameOptions group = take_group(options, "backing");
+  const auto found = options.find("backing");
+  if (found != options.end()) {
+    const std::optional<std::string> reference = std::move(found->second.text);
+    options.erase(found);
+    if (reference && !reference->empty()) {
+      return unknown_node(*reference).within("Could not open backing file");
+    }
+    if (reference) {
+      spec.warnings.push_back(
+          "Use of \"backing\": \"\" is deprecated; use \"backing\": null instead");
+    }
+    spec.backing_source = ImageSpec::Backing::kNone;
+    return ok();
+  }
+  if (group.empty()) return ok();
+  Result<ImageSpec> backing = spec_of_options(std::move(group), true);
+  if (!backing) return std::move(backing).error().within("Could not open backing file");
+  spec.backing_source = ImageSpec::Backing::kOverride;
+  spec.backing = std::make_unique<ImageSpec>(std::move(*backing));
+  return ok();
+}
+
+Result<void> take_files(ImageSpec& spec, NameOptions& options, bool is_backing) {
+  for (const std::string_view role : {"file", "data-file"}) {
+    const std::optional<std::string> reference = take(options, role);
+    if (reference) return unknown_node(*reference);
+  }
+  NameOptions data_file = take_group(options, "data-file");
+  if (!data_file.empty()) {
+    ASSIGN_OR_RETURN(spec.data_file, take_file(std::move(data_file)));
+  }
+  NameOptions file = take_group(options, "file");
+  if (!file.empty()) {
+    ASSIGN_OR_RETURN(spec.file, take_file(std::move(file)));
+    return ok();
+  }
+  if (is_backing) return ok();
+  if (spec.format.empty()) return Error(EINVAL, "Must specify either driver or file");
+  return Error(EINVAL, "A block device must be specified for \"file\"");
+}
+
+Result<ImageSpec> spec_of_options(NameOptions options, bool is_backing) {
+  ImageSpec spec;
+  spec.format = take(options, "driver").value_or("");
+  ASSIGN_OR_RETURN(spec.force_share, take_switch(options, "force-share"));
+  if (is_file_protocol(spec.format)) {
+    ASSIGN_OR_RETURN(spec.file, take_file(std::move(options)));
+    return spec;
+  }
+  RETURN_IF_ERROR(take_files(spec, options, is_backing));
+  RETURN_IF_ERROR(take_backing(spec, options));
+  spec.format_options = std::move(options);
+  return spec;
+}
+
+}  // namespace
+
+bool has_protocol(std::string_view name) {
+  const size_t found = name.find_first_of(":/");
+  return found != std::string_view::npos && name[found] == ':';
+}
+
+Result<std::string> path_of_name(const std::string& name) {
+  std::string path = name;
+  if (has_protocol(name)) {
+    const size_t colon = name.find(':');
+    const std::string protocol = name.substr(0, colon);
+    if (!is_file_protocol(protocol)) {
+      return Error(EINVAL, fmt::format("Unknown protocol '{}'", protocol));
+    }
+    path = name.substr(colon + 1);
+    if (has_protocol(path)) path.insert(0, "./");
+  }
+  if (path.empty()) return missing_file_name();
+  return path;
+}
+
+Result<ImageSpec> parse_image_name(const std::string& name) {
+  if (name.starts_with(kJsonPrefix)) {
+    ASSIGN_OR_RETURN(NameOptions options,
+                     parse_json_options(std::string_view(name).substr(kJsonPrefix.size())));
+    return spec_of_options(std::move(options), false);
+  }
+  ImageSpec spec;
+  ASSIGN_OR_RETURN(std::string path, path_of_name(name));
+  spec.file = FileSpec{std::move(path), false};
+  return spec;
+}
+
+Result<ImageSpec> parse_image_spec_options(std::string_view text) {
+  return spec_of_options(parse_image_opts(text), false);
+}
+
+Result<void> apply_format_options(ImageSpec& spec, std::string_view format) {
+  NameOptions& options = spec.format_options;
+  if (format == "raw") {
+    ASSIGN_OR_RETURN(const std::optional<uint64_t> offset,
+                     take_size(options, "offset", spec.raw_offset_json));
+    spec.raw_offset = offset.value_or(0);
+    ASSIGN_OR_RETURN(spec.raw_size, take_size(options, "size", spec.raw_size_json));
+  }
+  for (const auto& [name, value] : options) {
+    if (contains(kNeutralOptions, name)) continue;
+    if (format == "qcow2" && contains(kQcow2Tuning, name)) continue;
+    return Error(EINVAL,
+                 fmt::format("Block format '{}' does not support the option '{}'", format, name));
+  }
+  return ok();
+}
+
+std::string display_name(const ImageSpec& spec) {
+  const std::string& path = spec.file->path;
+  if (spec.raw_offset_json.empty() && spec.raw_size_json.empty()) return path;
+  const auto member = [](std::string_view key, const std::string& json) {
+    return json.empty() ? std::string() : fmt::format("\"{}\": {}, ", key, json);
+  };
+  return fmt::format(
+      "json:{{{}\"driver\": \"raw\", {}\"file\": {{\"driver\": \"file\", \"filename\": {}}}}}",
+      member("offset", spec.raw_offset_json), member("size", spec.raw_size_json),
+      json_string(path));
+}
+
+}  // namespace imgconv

@@ -1,0 +1,69 @@
+// image_name: what a name as the user or an image header wrote it asks us to open (CLI.md 1.4):
+// a path, file:PATH, json:{...} or an --image-opts string, made into an ImageSpec.
+//
+// Opens nothing and looks at no file. A spec is a value. Any thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/json_name.h"
+#include "loop/result.h"
+
+namespace imgconv {
+
+/// A file by path.
+struct FileSpec {
+  std::string path;
+  /// locking=off.
+  bool is_unlocked = false;
+};
+
+struct ImageSpec {
+  enum class Backing : uint8_t {
+    kFromHeader,  ///< What the image itself states.
+    kNone,        ///< Not to be opened.
+    kOverride,    ///< `backing` instead of, or in addition to, what the image states.
+  };
+
+  /// Empty: probe. "file" is raw under another name.
+  std::string format;
+  /// Absent only in a backing override that leaves the name to the image's header.
+  std::optional<FileSpec> file;
+  std::optional<FileSpec> data_file;
+  Backing backing_source = Backing::kFromHeader;
+  std::unique_ptr<ImageSpec> backing;
+  bool force_share = false;
+  /// raw only.
+  uint64_t raw_offset = 0;
+  std::optional<uint64_t> raw_size;
+  /// Both as JSON, in the words they were given in; empty when not given.
+  std::string raw_offset_json;
+  std::string raw_size_json;
+  /// Options not understood without the format, which may have to be probed first.
+  NameOptions format_options;
+  /// Said before anything is opened.
+  std::vector<std::string> warnings;
+};
+
+/// Does a ':' come before any '/'?
+bool has_protocol(std::string_view name);
+/// The path behind a plain or file: name, "./a:b" for file:a:b, so that it remains one when taken
+/// for a name. "Unknown protocol 'foo'".
+Result<std::string> path_of_name(const std::string& name);
+/// A path, file:PATH or json:{...}.
+Result<ImageSpec> parse_image_name(const std::string& name);
+/// An --image-opts string.
+Result<ImageSpec> parse_image_spec_options(std::string_view text);
+/// Moves the options that `format` understands from format_options into the spec. "Block format
+/// 'qcow2' does not support the option 'x'".
+Result<void> apply_format_options(ImageSpec& spec, std::string_view format);
+/// The name for messages, `info` and relative backing names: the path, or for a part of a raw file
+/// a json: name. Requires: spec.file.
+std::string display_name(const ImageSpec& spec);
+
+}  // namespace imgconv

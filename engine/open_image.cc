@@ -1,0 +1,238 @@
+#include "engine/open_image.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+#include <vector>
+
+#include "engine/image_name.h"
+#include "formats/driver.h"
+#include "formats/registry.h"
+#include "loop/try.h"
+#include "loop/units.h"
+
+namespace imgconv {
+namespace {
+
+/// How a layer is to be opened, apart from what it is.
+struct OpenMode {
+  bool writable = false;
+  CacheMode cache = CacheMode::kWriteback;
+  bool force_share = false;
+  bool for_check = false;
+  bool metadata_only = false;
+};
+
+Result<ImageSpec> spec_of_request(const ImageRequest& request) {
+  ASSIGN_OR_RETURN(ImageSpec spec, request.image_opts ? parse_image_spec_options(request.name)
+                                                      : parse_image_name(request.name));
+  if (!request.format.empty()) spec.format = request.format;
+  if (request.writable && (request.force_share || spec.force_share)) {
+    return Error(EINVAL, "force-share=on can only be used with read-only images");
+  }
+  return spec;
+}
+
+Result<const BlockDriver*> driver_of_format(std::string_view format) {
+  const BlockDriver* driver =
+      find_driver(format == "file" || format == "host_device" ? "raw" : format);
+  if (driver == nullptr) return Error(EINVAL, fmt::format("Unknown driver '{}'", format));
+  return driver;
+}
+
+Task<Result<const BlockDriver*>> probe(File& file) {
+  std::array<std::byte, kSectorSize> head{};
+  CO_RETURN_IF_ERROR(co_await file.read(0, head));
+  co_return &probe_driver(head);
+}
+
+LockMode lock_mode(const ImageSpec& spec, const FileSpec& file, const OpenMode& mode) {
+  if (mode.writable) return LockMode::kWrite;
+  if (mode.force_share || spec.force_share || file.is_unlocked) return LockMode::kForceShare;
+  return LockMode::kRead;
+}
+
+/// Data files are looked for from the current directory, not from the image's (CLI.md 12.6).
+OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const OpenMode& mode) {
+  OpenImageOptions options;
+  options.writable = mode.writable;
+  options.for_check = mode.for_check;
+  options.metadata_only = mode.metadata_only;
+  options.executor = &storage.executor();
+  options.raw_offset = spec.raw_offset;
+  options.raw_size = spec.raw_size;
+  const LockMode lock = lock_mode(spec, *spec.file, mode);
+  options.open_data_file = [&storage, override = spec.data_file, cache = mode.cache, lock](
+                               const std::string& name,
+                               bool writable) -> Result<std::unique_ptr<File>> {
+    std::string path;
+    if (override) {
+      path = override->path;
+    } else {
+      ASSIGN_OR_RETURN(path, path_of_name(name));
+    }
+    OpenFileOptions file_options;
+    file_options.writable = writable;
+    file_options.cache = cache;
+    file_options.lock = lock;
+    return storage.open(path, file_options);
+  };
+  return options;
+}
+
+Task<Result<Layer>> open_layer(Storage& storage, ImageSpec& spec, const OpenMode& mode) {
+  const BlockDriver* driver = nullptr;
+  if (!spec.format.empty()) {
+    CO_ASSIGN_OR_RETURN(driver, driver_of_format(spec.format));
+  }
+  OpenFileOptions file_options;
+  file_options.writable = mode.writable;
+  file_options.cache = mode.cache;
+  file_options.lock = lock_mode(spec, *spec.file, mode);
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<File> file, storage.open(spec.file->path, file_options));
+
+  Layer layer;
+  if (driver == nullptr) {
+    CO_ASSIGN_OR_RETURN(driver, co_await probe(*file));
+    layer.was_guessed_raw = driver->name() == "raw";
+    spec.format = driver->name();
+  }
+  CO_RETURN_IF_ERROR(apply_format_options(spec, driver->name()));
+  layer.name = display_name(spec);
+  layer.format = spec.format;
+  OpenImageOptions options = driver_options(storage, spec, mode);
+  CO_ASSIGN_OR_RETURN(layer.image, co_await driver->open(std::move(file), std::move(options)));
+  co_return layer;
+}
+
+void warn_of_guess(const std::string& name, Messages& messages) {
+  messages.raw_line(fmt::format(
+      "WARNING: Image format was not specified for '{}' and probing guessed raw.", name));
+  messages.raw_line(
+      "         Automatically detecting the format is dangerous for raw images, write operations "
+      "on "
+      "block 0 will be restricted.");
+  messages.raw_line("         Specify the 'raw' format explicitly to remove the restrictions.");
+}
+
+/// What lies below `overlay`, or nothing. The header's name counts unless the overlay's own options
+/// name a file.
+Result<std::optional<ImageSpec>> backing_spec(ImageSpec& overlay_spec, const Layer& overlay) {
+  if (overlay_spec.backing_source == ImageSpec::Backing::kNone) return std::nullopt;
+  const ImageInfo& info = overlay.image->info();
+  ImageSpec spec;
+  if (overlay_spec.backing) spec = std::move(*overlay_spec.backing);
+  if (!spec.file) {
+    if (info.backing_file.empty()) return std::nullopt;
+    ASSIGN_OR_RETURN(const std::string name, resolve_backing_name(overlay.name, info.backing_file));
+    ASSIGN_OR_RETURN(ImageSpec named, parse_image_name(name));
+    named.format_options.merge(spec.format_options);
+    if (!spec.format.empty()) named.format = spec.format;
+    if (spec.backing_source != ImageSpec::Backing::kFromHeader) {
+      named.backing_source = spec.backing_source;
+      named.backing = std::move(spec.backing);
+    }
+    spec = std::move(named);
+  }
+  if (spec.format.empty()) spec.format = info.backing_format;
+  return spec;
+}
+
+/// Is the file one whose backing chain is being walked already? A raw layer ends the chain, even
+/// when it shows the bytes of an image above it.
+bool closes_a_loop(Storage& storage, const std::vector<std::string>& paths, const ImageSpec& next) {
+  if (next.format == "raw" || next.format == "file") return false;
+  return std::any_of(paths.begin(), paths.end(), [&](const std::string& path) {
+    return storage.is_same_file(path, next.file->path);
+  });
+}
+
+Error within_open(Error error, const ImageRequest& request) {
+  if (!request.name_in_errors) return error;
+  return std::move(error).within(fmt::format("Could not open '{}'", request.name));
+}
+
+/// Like the original's nested open: one "Could not open backing file" per layer above.
+Error within_chain(Error error, size_t layers_above, const ImageRequest& request) {
+  for (size_t i = 0; i < layers_above; ++i) {
+    error = std::move(error).within("Could not open backing file");
+  }
+  return within_open(std::move(error), request);
+}
+
+/// Opens what lies below the only layer of `layers`.
+Task<Result<void>> open_backing_layers(Storage& storage, ImageSpec spec, OpenMode mode,
+                                       const ImageRequest& request, std::vector<Layer>& layers,
+                                       Messages& messages) {
+  mode.writable = false;
+  mode.for_check = false;
+  std::vector<std::string> paths;
+  while (true) {
+    paths.push_back(spec.file->path);
+    Result<std::optional<ImageSpec>> next = backing_spec(spec, layers.back());
+    if (!next) co_return within_chain(std::move(next).error(), layers.size(), request);
+    if (!*next) co_return ok();
+    spec = std::move(**next);
+    for (const std::string& warning : spec.warnings) messages.warning(warning);
+    if (closes_a_loop(storage, paths, spec)) {
+      co_return Error(ELOOP,
+                      fmt::format("Backing file '{}' creates an infinite loop.", spec.file->path));
+    }
+    Result<Layer> layer = co_await open_layer(storage, spec, mode);
+    if (!layer) co_return within_chain(std::move(layer).error(), layers.size(), request);
+    layers.push_back(std::move(*layer));
+  }
+}
+
+/// Cluster-wise writes into the top image need what lies below.
+void connect_backing(ImageChain& chain) {
+  chain.top().set_backing_reader([&chain](uint64_t guest_offset, std::span<std::byte> buffer) {
+    return chain.read_below_top(guest_offset, buffer);
+  });
+}
+
+}  // namespace
+
+Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const ImageRequest& request,
+                                                     Messages& messages) {
+  Result<ImageSpec> spec = spec_of_request(request);
+  if (!spec) co_return within_open(std::move(spec).error(), request);
+  for (const std::string& warning : spec->warnings) messages.warning(warning);
+  OpenMode mode;
+  mode.writable = request.writable;
+  mode.cache = request.cache;
+  mode.force_share = request.force_share;
+  mode.for_check = request.for_check;
+  mode.metadata_only = request.metadata_only;
+
+  Result<Layer> top = co_await open_layer(storage, *spec, mode);
+  if (!top) co_return within_open(std::move(top).error(), request);
+  if (top->was_guessed_raw && request.writable) warn_of_guess(top->name, messages);
+  std::vector<Layer> layers;
+  layers.push_back(std::move(*top));
+  if (request.with_backing && !request.metadata_only) {
+    CO_RETURN_IF_ERROR(
+        co_await open_backing_layers(storage, std::move(*spec), mode, request, layers, messages));
+  }
+  auto chain = std::make_unique<ImageChain>(std::move(layers), storage.executor());
+  if (request.writable && chain->layers().size() > 1) connect_backing(*chain);
+  co_return chain;
+}
+
+Result<std::string> resolve_backing_name(const std::string& overlay_name,
+                                         const std::string& backing_name) {
+  if (has_protocol(backing_name) || backing_name.starts_with('/')) return backing_name;
+  if (overlay_name.starts_with("json:")) {
+    return Error(EINVAL,
+                 fmt::format("Cannot use relative backing file names for '{}'", overlay_name));
+  }
+  const size_t slash = overlay_name.rfind('/');
+  if (slash != std::string::npos) return overlay_name.substr(0, slash + 1) + backing_name;
+  const size_t protocol_end = has_protocol(overlay_name) ? overlay_name.find(':') + 1 : 0;
+  return overlay_name.substr(0, protocol_end) + backing_name;
+}
+
+}  // namespace imgconv

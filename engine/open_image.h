@@ -1,0 +1,47 @@
+// From a name as the user wrote it to open images: file: and json: names, --image-opts, probing,
+// backing chains with loop detection, external data files. Error texts are those of CLI.md 1.4-1.6,
+// complete: "Could not open 'NAME': REASON". Loop thread only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "engine/image_chain.h"
+#include "engine/messages.h"
+#include "loop/result.h"
+#include "loop/storage.h"
+#include "loop/task.h"
+
+namespace imgconv {
+
+struct ImageRequest {
+  /// Path, "file:PATH", "json:{...}", or an option string with `image_opts`.
+  std::string name;
+  /// -f; probe when empty.
+  std::string format;
+  bool image_opts = false;
+  bool writable = false;
+  CacheMode cache = CacheMode::kWriteback;
+  bool force_share = false;
+  /// Open the backing chain too.
+  bool with_backing = true;
+  bool for_check = false;
+  bool metadata_only = false;
+  /// Begin errors with "Could not open 'NAME': ".
+  bool name_in_errors = true;
+};
+
+/// Opens the image and, unless told otherwise, its whole chain. Both arguments must outlive the
+/// task.
+Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const ImageRequest& request,
+                                                     Messages& messages);
+
+/// The name of a backing file as seen from the overlay's own name: absolute or with a protocol as
+/// it is, else relative to the overlay's directory part (QCOW2.md section 6). Error for a relative
+/// name under a json: overlay.
+Result<std::string> resolve_backing_name(const std::string& overlay_name,
+                                         const std::string& backing_name);
+
+}  // namespace imgconv

@@ -1,0 +1,84 @@
+#include "engine/plan.h"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+
+#include "engine/image_chain.h"
+#include "loop/units.h"
+
+namespace imgconv {
+namespace {
+
+// qemu-img reads and splits data in pieces of 2 MiB, up to 16 MiB when the target's clusters are
+// larger (CLI.md 2.2); the same pieces are needed for the same holes.
+constexpr uint64_t kMinBuffer = 2 * kMiB;
+constexpr uint64_t kMaxBuffer = 16 * kMiB;
+// Small runs are collected up to this, so that a pool job is worth its wake-up.
+constexpr uint64_t kChunkGoal = 1 * kMiB;
+
+SparseRule sparse_rule(uint64_t sparse_size, uint64_t request_alignment) {
+  const uint64_t min_sectors = sparse_size / kSectorSize;
+  const uint64_t target_sectors = div_round_up(request_alignment, kSectorSize);
+  return {min_sectors, std::max(std::bit_floor(min_sectors), std::bit_ceil(target_sectors))};
+}
+
+/// Does the target read as zeros wherever nothing is written? -S 0 asks for everything to be
+/// written, so nobody cares then.
+bool starts_as_zeros(const ConvertOptions& options, const TargetFacts& target) {
+  if (options.target_is_zero) return true;
+  return target.is_new && !target.has_backing && options.sparse_size != 0 &&
+         target.reads_as_zeros_initially;
+}
+
+void set_sizes(ConvertPlan& plan, const TargetFacts& target) {
+  plan.max_run = std::clamp(target.cluster_size, kMinBuffer, kMaxBuffer);
+  plan.chunk_capacity = plan.max_run;
+  if (plan.compression) {
+    plan.max_run = plan.compression->cluster_size;
+    plan.chunk_capacity = std::max(plan.max_run, kChunkGoal);
+  }
+  plan.chunk_goal = kChunkGoal;
+}
+
+}  // namespace
+
+Result<ConvertPlan> make_plan(const ConvertOptions& options, const SourceFacts& source,
+                              const TargetFacts& target) {
+  if (target.virtual_size < source.virtual_size) {
+    return Error(EINVAL, "output file is smaller than input file");
+  }
+  if (options.target_is_zero && target.has_backing) {
+    return Error(EINVAL,
+                 "Cannot use --target-is-zero when the destination image has a backing file");
+  }
+  ConvertPlan plan;
+  plan.virtual_size = source.virtual_size;
+  plan.workers = options.coroutines;
+  if (options.compress) {
+    if (!target.compression) {
+      return Error(ENOTSUP, "Compression not supported for this file format");
+    }
+    plan.compression = target.compression;
+  }
+  set_sizes(plan, target);
+  plan.reads_async = source.prefers_async;
+  plan.writes_async = target.prefers_async;
+  plan.target_is_identity = target.is_identity;
+  plan.step = target.is_identity && !plan.reads_async && !plan.writes_async ? CopyStep::kFused
+                                                                            : CopyStep::kTwoTrips;
+  if (options.sparse_size != 0) {
+    plan.sparse = sparse_rule(options.sparse_size, target.request_alignment);
+  }
+  plan.zero_action =
+      starts_as_zeros(options, target) ? ZeroAction::kSkip : ZeroAction::kWriteZeroes;
+  plan.source_depth = target.has_backing ? 1 : kAllLayers;
+  plan.unallocated_is_backing = target.has_backing;
+  if (target.has_backing) plan.target_backing_size = target.backing_size;
+  plan.salvage = options.salvage;
+  plan.copy_range = options.copy_range;
+  plan.rate_limit = options.rate_limit;
+  return plan;
+}
+
+}  // namespace imgconv
