@@ -1,0 +1,10 @@
+// imgconv check: options, and the call of what does the work.
+#pragma once
+
+#include "cmd/command.h"
+
+namespace imgconv {
+
+extern const Command kCheckCommand;
+
+}  // namespace imgconv

@@ -1,0 +1,92 @@
+#include "cmd/common_options.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "formats/options.h"
+#include "loop/try.h"
+
+namespace imgconv {
+
+Result<OutputFormat> parse_output_format(const std::string& text) {
+  if (text == "human") return OutputFormat::kHuman;
+  if (text == "json") return OutputFormat::kJson;
+  return Error(EINVAL, "--output must be used with human or json as argument.");
+}
+
+Result<CacheMode> parse_cache_mode(std::string_view what, const std::string& text) {
+  static constexpr std::array<std::pair<std::string_view, CacheMode>, 6> kModes = {{
+      {"none", CacheMode::kNone},
+      {"off", CacheMode::kNone},
+      {"directsync", CacheMode::kDirectsync},
+      {"writethrough", CacheMode::kWritethrough},
+      {"writeback", CacheMode::kWriteback},
+      {"unsafe", CacheMode::kUnsafe},
+  }};
+  for (const auto& [name, mode] : kModes) {
+    if (name == text) return mode;
+  }
+  return Error(EINVAL, fmt::format("Invalid {} option: {}", what, text));
+}
+
+Result<void> check_image_opts(bool image_opts, const std::string& format) {
+  if (!image_opts || format.empty()) return ok();
+  return Error(EINVAL, "--image-opts and --format are mutually exclusive");
+}
+
+Result<void> check_object(const std::string& text) {
+  std::string_view type = std::string_view(text).substr(0, text.find(','));
+  constexpr std::string_view kImpliedKey = "qom-type=";
+  if (type.starts_with(kImpliedKey)) type.remove_prefix(kImpliedKey.size());
+  if (type == "secret") return ok();
+  return Error(EINVAL, fmt::format("Parameter 'qom-type' does not accept value '{}'", type));
+}
+
+Result<void> append_creation_options(std::string& joined, const std::string& text) {
+  if (!is_valid_option_text(text)) {
+    return Error(EINVAL, fmt::format("Invalid option list: {}", text));
+  }
+  if (!joined.empty()) joined += ',';
+  joined += text;
+  return ok();
+}
+
+Result<bool> OpenOptions::accept(int key, const std::string& value) {
+  switch (key) {
+    case 'f':
+      format = value;
+      return true;
+    case 'U':
+      force_share = true;
+      return true;
+    case kImageOptsKey:
+      image_opts = true;
+      return true;
+    case kObjectKey:
+      RETURN_IF_ERROR(check_object(value));
+      return true;
+    default:
+      return false;
+  }
+}
+
+Result<ImageRequest> OpenOptions::request(std::string name) const {
+  RETURN_IF_ERROR(check_image_opts(image_opts, format));
+  ImageRequest request;
+  request.name = std::move(name);
+  request.format = format;
+  request.image_opts = image_opts;
+  request.force_share = force_share;
+  request.cache = cache;
+  return request;
+}
+
+Result<std::string> single_image_name(const Report& report, const Arguments& arguments) {
+  if (arguments.operands.size() != 1) return report.usage_error("Expecting one image file name");
+  return arguments.operands.front();
+}
+
+}  // namespace imgconv

@@ -1,0 +1,71 @@
+// Options that several commands share: their table rows, and parsers of their values with
+// qemu-img's messages. Pure functions.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cmd/option_parser.h"
+#include "cmd/report.h"
+#include "engine/open_image.h"
+#include "loop/result.h"
+
+namespace imgconv {
+
+/// Keys of long options that several tables use; a command's own keys begin at kFirstCommandKey.
+enum CommonKey : int {
+  kImageOptsKey = kFirstLongOnlyKey,
+  kObjectKey,
+  kOutputKey,
+  kFirstCommandKey,
+};
+
+inline constexpr OptionDef kImageOptsOption = {
+    kImageOptsKey,
+    {"image-opts"},
+    nullptr,
+    "image names are option strings, such as driver=qcow2,file.filename=PATH; excludes -f",
+    1};
+inline constexpr OptionDef kObjectOption = {
+    kObjectKey, {"object"}, "OBJDEF", "a secret for encrypted images; accepted and not used", 1};
+inline constexpr OptionDef kOutputOption = {
+    kOutputKey, {"output"}, "human|json", "how to print the result (default: human)", 1};
+inline constexpr OptionDef kForceShareOption = {
+    'U', {"force-share"}, nullptr, "open images even if another process is writing to them", 1};
+
+enum class OutputFormat { kHuman, kJson };
+
+/// "--output must be used with human or json as argument."
+Result<OutputFormat> parse_output_format(const std::string& text);
+
+/// `what` is "cache" or "source cache": "Invalid source cache option: foo".
+Result<CacheMode> parse_cache_mode(std::string_view what, const std::string& text);
+
+/// An option string names its own format.
+Result<void> check_image_opts(bool image_opts, const std::string& format);
+
+/// The argument of --object. Secrets are accepted and serve nothing, since encrypted images cannot
+/// be opened; another type of object is refused.
+Result<void> check_object(const std::string& text);
+
+/// Joins a further -o to the ones before. "Invalid option list: ,".
+Result<void> append_creation_options(std::string& joined, const std::string& text);
+
+/// The options by which `info`, `map`, `check`, `measure` and `compare` open an image.
+struct OpenOptions {
+  std::string format;
+  bool image_opts = false;
+  bool force_share = false;
+  CacheMode cache = CacheMode::kWriteback;
+
+  /// Takes one of -f, -U, --image-opts, --object. False: it is none of them.
+  Result<bool> accept(int key, const std::string& value);
+  /// "--image-opts and --format are mutually exclusive".
+  Result<ImageRequest> request(std::string name) const;
+};
+
+/// Exactly one operand, or "Expecting one image file name" with the hint.
+Result<std::string> single_image_name(const Report& report, const Arguments& arguments);
+
+}  // namespace imgconv

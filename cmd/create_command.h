@@ -1,0 +1,10 @@
+// imgconv create: options, and the call of what does the work.
+#pragma once
+
+#include "cmd/command.h"
+
+namespace imgconv {
+
+extern const Command kCreateCommand;
+
+}  // namespace imgconv

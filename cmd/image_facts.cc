@@ -1,0 +1,29 @@
+#include "cmd/image_facts.h"
+
+#include <utility>
+
+#include "engine/open_image.h"
+#include "loop/try.h"
+#include "loop/units.h"
+
+namespace imgconv {
+
+Result<ImageFacts> gather_facts(const Layer& layer) {
+  File& file = layer.image->file();
+  ASSIGN_OR_RETURN(const FileStat stat, file.stat());
+  ImageFacts facts;
+  facts.image = layer.image->info();
+  facts.file.filename = file.name();
+  facts.file.protocol = stat.is_block_device ? "host_device" : "file";
+  facts.file.length = round_up(stat.length, kSectorSize);
+  facts.file.allocated = stat.allocated;
+  facts.filename = layer.name;
+  facts.is_bare_file = layer.format == "file" || layer.format == "host_device";
+  if (!facts.image.backing_file.empty()) {
+    Result<std::string> full = resolve_backing_name(facts.filename, facts.image.backing_file);
+    if (full) facts.full_backing_filename = std::move(*full);
+  }
+  return facts;
+}
+
+}  // namespace imgconv

@@ -1,0 +1,83 @@
+// imgconv: the program. Global options, then one of the commands.
+#include <fmt/format.h>
+
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <span>
+#include <string_view>
+
+#include "cmd/check_command.h"
+#include "cmd/command.h"
+#include "cmd/compare_command.h"
+#include "cmd/convert_command.h"
+#include "cmd/create_command.h"
+#include "cmd/help.h"
+#include "cmd/info_command.h"
+#include "cmd/map_command.h"
+#include "cmd/measure_command.h"
+#include "cmd/option_parser.h"
+#include "cmd/progress_bar.h"
+#include "cmd/report.h"
+#include "loop/try.h"
+
+namespace imgconv {
+namespace {
+
+constexpr std::array<const Command*, 7> kCommands = {
+    &kCheckCommand, &kCompareCommand, &kConvertCommand, &kCreateCommand,
+    &kInfoCommand,  &kMapCommand,     &kMeasureCommand};
+
+constexpr OptionDef kGlobalOptions[] = {
+    {'V', {"version"}, nullptr, "print the version and exit", 1},
+    {'T', {"trace"}, "SPEC", "accepted and ignored", 1},
+};
+
+const Command* find_command(std::string_view name) {
+  for (const Command* command : kCommands) {
+    if (command->name == name) return command;
+  }
+  return nullptr;
+}
+
+Result<int> run(const Report& report, std::span<char*> argv) {
+  bool wants_version = false;
+  ASSIGN_OR_RETURN(const Arguments arguments, parse_arguments(
+                                                  report, kGlobalOptions, argv,
+                                                  [&wants_version](int key, const std::string&) {
+                                                    wants_version = wants_version || key == 'V';
+                                                    return ok();
+                                                  },
+                                                  OperandOrder::kStopAtFirst));
+  if (wants_version) {
+    print_version(report);
+    return 0;
+  }
+  if (arguments.wants_help) {
+    print_general_help(report, kCommands);
+    return 0;
+  }
+  if (arguments.operands.empty()) return report.usage_error("Not enough arguments");
+  const std::string& name = arguments.operands.front();
+  const Command* command = find_command(name);
+  if (command == nullptr) {
+    return report.usage_error(fmt::format("Command not found: {}", name));
+  }
+  return command->run(report, argv.last(arguments.operands.size()));
+}
+
+}  // namespace
+}  // namespace imgconv
+
+int main(int argc, char** argv) {
+  // A reader that goes away is a write error, not a reason to die in the middle of an image.
+  std::signal(SIGPIPE, SIG_IGN);
+  imgconv::install_progress_signal();
+  const imgconv::Report report(argc > 0 ? argv[0] : "imgconv");
+  const imgconv::Result<int> exit_code =
+      imgconv::run(report, std::span<char*>(argv, static_cast<size_t>(argc)));
+  std::fflush(stdout);
+  if (exit_code) return *exit_code;
+  report.error(exit_code.error());
+  return 1;
+}

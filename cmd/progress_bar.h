@@ -1,0 +1,41 @@
+// ProgressBar: the percentage of -p on stdout, and the answer to SIGUSR1 on stderr.
+//
+// The signal handler only sets a flag; the line is printed at the next step of progress. Loop
+// thread only; one command of the process shows progress.
+#pragma once
+
+#include <cstdint>
+
+#include "cmd/report.h"
+
+namespace imgconv {
+
+/// From now on SIGUSR1 asks for a line instead of killing the process. Scripts send it to any
+/// command at any time, so main() calls this first.
+void install_progress_signal();
+
+class ProgressBar {
+ public:
+  /// `step_percent`: how much it must have moved for a new line under -p.
+  ProgressBar(const Report& report, bool is_visible, double step_percent);
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+  /// Ends the line.
+  ~ProgressBar();
+
+  /// Shows 0 %.
+  void start();
+  void update(uint64_t done, uint64_t total);
+  /// Shows 100 %, whatever was counted, unless it stands there already.
+  void finish();
+
+ private:
+  void show(double percent);
+
+  const Report& report_;
+  bool is_visible_;
+  double step_percent_;
+  double last_shown_percent_ = -1000;
+};
+
+}  // namespace imgconv
