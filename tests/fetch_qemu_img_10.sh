@@ -1,0 +1,32 @@
+#!/bin/bash
+# Unpacks qemu-img, qemu-io and qemu-nbd 10.0.2 into DIRECTORY/usr/bin, beside the system's 7.2.
+#
+#   tests/fetch_qemu_img_10.sh DIRECTORY
+#
+# They come from Debian 12's backports. The machine's own sources say which archive serves it; they
+# are read, not changed. The tests that compare texts need this version and skip without it.
+set -euo pipefail
+
+directory=${1:?usage: tests/fetch_qemu_img_10.sh DIRECTORY}
+mkdir -p "$directory"
+directory=$(realpath "$directory")
+[ -x "$directory/usr/bin/qemu-img" ] && exit 0
+
+sources=(/etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources)
+archive=$(cat "${sources[@]}" 2>/dev/null |
+  awk '$1 == "URIs:" && $2 ~ /debian\/?$/ { print $2; exit }
+       $1 == "deb" { for (i = 2; i <= NF; i++) if ($i ~ /debian\/?$/) { print $i; exit } }') || true
+[ -n "$archive" ] || { echo "no Debian archive among the apt sources" >&2; exit 1; }
+
+state=$(mktemp -d)
+trap 'rm -rf "$state"' EXIT
+mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
+echo "deb $archive bookworm-backports main" >"$state/sources.list"
+options=(-o "Dir::Etc::sourcelist=$state/sources.list" -o "Dir::Etc::sourceparts=-"
+         -o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache"
+         -o "APT::Sandbox::User=root")
+cd "$state"
+apt-get "${options[@]}" update -qq
+apt-get "${options[@]}" download -qq qemu-utils
+dpkg -x qemu-utils_*.deb "$directory"
+"$directory/usr/bin/qemu-img" --version | head -1

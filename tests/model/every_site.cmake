@@ -1,0 +1,37 @@
+# Fails unless each enumerator of Site in loop/sync.h is weakened by some model program, and each
+# name that a comment of loop/ gives to a mutant exists. Run: cmake -DROOT=... -P every_site.cmake
+cmake_minimum_required(VERSION 3.25)
+
+file(READ ${ROOT}/loop/sync.h sync)
+string(REGEX MATCH "enum class Site[^}]*}" sites "${sync}")
+string(REGEX MATCHALL "\n +k[A-Za-z]+" sites "${sites}")
+if(NOT sites)
+  message(FATAL_ERROR "no sites found in loop/sync.h")
+endif()
+
+set(programs "")
+file(GLOB sources ${ROOT}/tests/model/*_model.cc)
+foreach(source ${sources})
+  file(READ ${source} text)
+  string(APPEND programs "${text}")
+endforeach()
+
+foreach(site ${sites})
+  string(STRIP "${site}" site)
+  list(APPEND known ${site})
+  if(NOT programs MATCHES "IMGCONV_MUTANT\\([^)]*, ${site}\\)")
+    message(SEND_ERROR "Site::${site} has no mutant in tests/model")
+  endif()
+endforeach()
+
+file(GLOB headers ${ROOT}/loop/*.h)
+foreach(header ${headers})
+  file(READ ${header} text)
+  string(REGEX MATCHALL "mutants? k[A-Za-z, ]+" mentions "${text}")
+  string(REGEX MATCHALL "k[A-Z][A-Za-z]+" mentions "${mentions}")
+  foreach(mention ${mentions})
+    if(NOT mention IN_LIST known)
+      message(SEND_ERROR "${header} names a mutant that does not exist: ${mention}")
+    endif()
+  endforeach()
+endforeach()
