@@ -78,6 +78,10 @@ Result<int> check_image(const Report& report, const CheckArguments& check, Outpu
     report.error("This image format does not support checks");
     return kCheckUnsupported;
   }
+  if (!result && result.error().text().starts_with("ERROR ")) {
+    report.error(result.error());
+    return Error::from_errno(result.error().code(), "Check failed");
+  }
   if (!result) return Error(result.error()).within("Check failed");
   if (!check.quiet) {
     print_out("{}", format == OutputFormat::kHuman

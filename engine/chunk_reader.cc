@@ -167,6 +167,11 @@ void ChunkReader::compress_run(Chunk& chunk, const Run& run, uint64_t buffer_off
   const std::span<std::byte> used = buffer_.span().subspan(buffer_offset, run.length);
   if (plan_.sparse && is_all_zero(used)) return add_zero(chunk, run.guest_offset, run.length);
   const uint64_t cluster_size = plan_.compression->cluster_size;
+  if (run.length < cluster_size && run.guest_end() < plan_.target_size) {
+    // The target goes on in this cluster, and a stream would replace what it holds there.
+    chunk.pieces.push_back({run.guest_offset, run.length, PieceKind::kData, buffer_offset, 0});
+    return;
+  }
   // The last cluster of a disk is compressed whole, with zeros behind the end (QCOW2.md 4.2).
   const std::span<std::byte> cluster = buffer_.span().subspan(buffer_offset, cluster_size);
   std::fill(cluster.begin() + static_cast<std::ptrdiff_t>(run.length), cluster.end(), std::byte{0});

@@ -39,9 +39,14 @@ Task<Result<void>> load_snapshot(ConcatSource& source, const SnapshotSelector& s
     co_return Error(EINVAL, "No support for concatenating multiple snapshot");
   }
   Image& image = source.parts().front().chain->top();
-  const Result<std::string> id_or_name = select_snapshot(selector, image.info().snapshots);
-  if (!id_or_name) co_return Error(id_or_name.error()).within("Failed to load snapshot");
-  const Result<void> loaded = co_await image.load_snapshot(*id_or_name);
+  std::string id_or_name;
+  // An image without snapshots says itself whether its format could have any.
+  if (!image.info().snapshots.empty()) {
+    Result<std::string> selected = select_snapshot(selector, image.info().snapshots);
+    if (!selected) co_return std::move(selected).error().within("Failed to load snapshot");
+    id_or_name = std::move(*selected);
+  }
+  const Result<void> loaded = co_await image.load_snapshot(id_or_name);
   if (!loaded) co_return Error(loaded.error()).within("Failed to load snapshot");
   co_return ok();
 }

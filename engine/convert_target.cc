@@ -81,6 +81,9 @@ Task<Result<void>> check_backing(Storage& storage, const ConvertOptions& options
 
 Task<Result<PreparedTarget>> prepare_target(Storage& storage, const ConvertOptions& options,
                                             uint64_t virtual_size, Messages& messages) {
+  if (options.target_image_opts && !options.target_format.empty()) {
+    co_return Error(EINVAL, "--image-opts and --format are mutually exclusive");
+  }
   PreparedTarget prepared;
   prepared.has_backing = options.backing_file.has_value() ||
                          option_value(options.target_options, "backing_file").has_value();

@@ -56,8 +56,11 @@ LockMode lock_mode(const ImageSpec& spec, const FileSpec& file, const OpenMode& 
 }
 
 /// Data files are looked for from the current directory, not from the image's (CLI.md 12.6).
-OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const OpenMode& mode) {
+OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const OpenMode& mode,
+                                Messages& messages) {
   OpenImageOptions options;
+  options.warn = [&messages](const std::string& text) { messages.warning(text); };
+  options.remark = [&messages](const std::string& line) { messages.raw_line(line); };
   options.writable = mode.writable;
   options.for_check = mode.for_check;
   options.metadata_only = mode.metadata_only;
@@ -83,7 +86,8 @@ OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const O
   return options;
 }
 
-Task<Result<Layer>> open_layer(Storage& storage, ImageSpec& spec, const OpenMode& mode) {
+Task<Result<Layer>> open_layer(Storage& storage, ImageSpec& spec, const OpenMode& mode,
+                               Messages& messages) {
   const BlockDriver* driver = nullptr;
   if (!spec.format.empty()) {
     CO_ASSIGN_OR_RETURN(driver, driver_of_format(spec.format));
@@ -103,7 +107,7 @@ Task<Result<Layer>> open_layer(Storage& storage, ImageSpec& spec, const OpenMode
   CO_RETURN_IF_ERROR(apply_format_options(spec, driver->name()));
   layer.name = display_name(spec);
   layer.format = spec.format;
-  OpenImageOptions options = driver_options(storage, spec, mode);
+  OpenImageOptions options = driver_options(storage, spec, mode, messages);
   CO_ASSIGN_OR_RETURN(layer.image, co_await driver->open(std::move(file), std::move(options)));
   co_return layer;
 }
@@ -181,7 +185,7 @@ Task<Result<void>> open_backing_layers(Storage& storage, ImageSpec spec, OpenMod
       co_return Error(ELOOP,
                       fmt::format("Backing file '{}' creates an infinite loop.", spec.file->path));
     }
-    Result<Layer> layer = co_await open_layer(storage, spec, mode);
+    Result<Layer> layer = co_await open_layer(storage, spec, mode, messages);
     if (!layer) co_return within_chain(std::move(layer).error(), layers.size(), request);
     layers.push_back(std::move(*layer));
   }
@@ -208,7 +212,7 @@ Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const Ima
   mode.for_check = request.for_check;
   mode.metadata_only = request.metadata_only;
 
-  Result<Layer> top = co_await open_layer(storage, *spec, mode);
+  Result<Layer> top = co_await open_layer(storage, *spec, mode, messages);
   if (!top) co_return within_open(std::move(top).error(), request);
   if (top->was_guessed_raw && request.writable) warn_of_guess(top->name, messages);
   std::vector<Layer> layers;

@@ -54,10 +54,14 @@ Result<ConvertPlan> make_plan(const ConvertOptions& options, const SourceFacts& 
   }
   ConvertPlan plan;
   plan.virtual_size = source.virtual_size;
+  plan.target_size = target.virtual_size;
   plan.workers = options.coroutines;
   if (options.compress) {
     if (!target.compression) {
-      return Error(ENOTSUP, "Compression not supported for this file format");
+      // An external data file: the original notices when it writes.
+      return Error(ENOTSUP, target.is_identity
+                                ? "Compression not supported for this file format"
+                                : "error while writing at byte 0: Operation not supported");
     }
     plan.compression = target.compression;
   }

@@ -53,6 +53,8 @@ enum class ZeroAction : uint8_t {
 
 struct ConvertPlan {
   uint64_t virtual_size = 0;
+  /// Larger than virtual_size when an existing target goes on behind the source.
+  uint64_t target_size = 0;
   unsigned workers = 8;
   CopyStep step = CopyStep::kFused;
   bool target_is_identity = false;

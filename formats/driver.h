@@ -31,6 +31,10 @@ struct OpenImageOptions {
   /// refuses.
   std::function<Result<std::unique_ptr<File>>(const std::string& name, bool writable)>
       open_data_file;
+  /// What an image has to say beside its errors: a warning without prefix, a line on damage as it
+  /// is. On the loop thread, also while the image is in use. Null: nobody listens.
+  std::function<void(const std::string& text)> warn;
+  std::function<void(const std::string& line)> remark;
   /// Where a batch of small metadata reads or writes runs as one job; must outlive the image. Null:
   /// one request each.
   Executor* executor = nullptr;

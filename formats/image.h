@@ -116,7 +116,8 @@ class Image {
   virtual Task<Result<HostRun>> reserve_compressed(uint64_t guest_offset, uint64_t payload) = 0;
   /// For partial writes over a backing image; set once by the engine.
   virtual void set_backing_reader(BackingReader reader) = 0;
-  /// True when nothing was ever written to the image and unwritten space reads as zeros.
+  /// True when the image, as it was created, read as zeros everywhere, preallocated space included.
+  /// For who has just created it: what was written since then is not looked at.
   virtual bool reads_as_zeros_initially() const = 0;
   /// Writes metadata out in an order that keeps the image consistent; does not sync unless `sync`.
   virtual Task<Result<void>> flush(bool sync) = 0;

@@ -59,10 +59,7 @@ Task<Result<void>> write_out(File& file, uint64_t length) {
 
 Task<Result<void>> preallocate(File& file, uint64_t length, std::string mode) {
   if (mode == "falloc") {
-    const Result<void> allocated = co_await file.allocate(0, length);
-    if (!allocated) {
-      co_return Error(allocated.error()).within("Could not preallocate data for the new file");
-    }
+    CO_RETURN_IF_ERROR(co_await file.allocate(0, length));
   } else if (mode == "full") {
     const Result<void> written = co_await write_out(file, length);
     if (!written) {

@@ -114,10 +114,12 @@ Result<std::unique_ptr<File>> PosixStorage::open(const std::string& name,
 Result<std::unique_ptr<File>> PosixStorage::create(const std::string& name, CacheMode cache) {
   ASSIGN_OR_RETURN(UniqueFd descriptor,
                    open_descriptor("create", name, O_CREAT | O_RDWR | cache_flags(cache)));
-  ASSIGN_OR_RETURN(const FileKind kind, kind_of(descriptor.get(), name));
+  const Result<FileKind> kind = kind_of(descriptor.get(), name);
+  // As the original says it, which tries before it looks.
+  if (!kind) return Error::from_errno(EINVAL, "Could not resize file");
   // Before the truncation: whoever uses the file must not lose it to our mistake.
   RETURN_IF_ERROR(lock_image_file(descriptor.get(), name, LockIntent::kCreate));
-  if (kind == FileKind::kRegular && ::ftruncate(descriptor.get(), 0) < 0) {
+  if (*kind == FileKind::kRegular && ::ftruncate(descriptor.get(), 0) < 0) {
     return Error::from_errno(errno, "Could not resize file");
   }
   RETURN_IF_ERROR(lock_image_file(descriptor.get(), name, LockIntent::kWrite));

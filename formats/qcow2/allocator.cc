@@ -15,6 +15,16 @@ Allocator::Allocator(Refcounts& refcounts, unsigned cluster_bits, FileFacts file
       extends_with_zeros_(file.extends_with_zeros),
       high_water_(clusters_for(file.length, cluster_bits).value()) {}
 
+void Allocator::protect_tables(std::vector<uint64_t> host_clusters) {
+  std::sort(host_clusters.begin(), host_clusters.end());
+  protected_tables_ = std::move(host_clusters);
+}
+
+void Allocator::unprotect_table(uint64_t host_cluster) {
+  const auto range = std::ranges::equal_range(protected_tables_, host_cluster);
+  protected_tables_.erase(range.begin(), range.end());
+}
+
 Task<Result<AllocatedClusters>> Allocator::allocate(uint64_t max_clusters) {
   CO_ASSIGN_OR_RETURN(const AllocatedClusters placed, co_await place(max_clusters));
   if (refcounts_.wanted_table_clusters()) {
@@ -41,10 +51,13 @@ Result<void> Allocator::check_unprotected(HostClusters range) const {
   if (range.end() > uint64_t{1} << (56 - cluster_bits_)) {
     return Error::from_errno(EFBIG);
   }
-  for (const HostClusters& taken : protected_) {
-    if (range.first < taken.end() && taken.first < range.end()) {
-      return corruption("Preventing invalid allocation over metadata");
-    }
+  const auto overlaps = [range](const HostClusters& taken) {
+    return range.first < taken.end() && taken.first < range.end();
+  };
+  const auto table = std::ranges::lower_bound(protected_tables_, range.first);
+  const bool holds_table = table != protected_tables_.end() && *table < range.end();
+  if (holds_table || std::ranges::any_of(protected_, overlaps)) {
+    return corruption("Preventing invalid write on metadata");
   }
   return ok();
 }

@@ -33,6 +33,12 @@ class Allocator {
 
   /// Clusters that must never be handed out, whatever the refcounts of a damaged image say.
   void protect(HostClusters range) { protected_.push_back(range); }
+  /// The same for many clusters that stand alone: tables and refcount blocks. Once.
+  void protect_tables(std::vector<uint64_t> host_clusters);
+  /// The table moved; its refcount decides about the old place.
+  void unprotect_table(uint64_t host_cluster);
+  /// EIO when the range holds metadata, which no data may overwrite.
+  Result<void> check_unprotected(HostClusters range) const;
 
   /// The lowest free clusters that follow each other, at least 1 and at most `max_clusters`.
   Task<Result<AllocatedClusters>> allocate(uint64_t max_clusters);
@@ -54,13 +60,14 @@ class Allocator {
   Task<Result<void>> cover(HostClusters range);
   Task<Result<void>> add_block(uint64_t block_index, uint64_t search_from);
   Task<Result<void>> grow_table();
-  Result<void> check_unprotected(HostClusters range) const;
   void note_use(HostClusters range);
 
   Refcounts& refcounts_;
   const unsigned cluster_bits_;
   const bool extends_with_zeros_;
   std::vector<HostClusters> protected_;
+  /// Ascending.
+  std::vector<uint64_t> protected_tables_;
   /// No cluster below is free.
   uint64_t first_candidate_ = 0;
   /// No cluster from here on was ever used.

@@ -136,12 +136,18 @@ Task<Result<void>> write_l2(File& file, const CreatePlan& plan) {
 Task<Result<void>> fill_data(File& file, uint64_t host_offset, uint64_t length,
                              Preallocation preallocation) {
   if (length == 0) co_return ok();
+  constexpr const char* kContext = "Could not resize image: Failed to resize underlying file";
   if (preallocation == Preallocation::kFull) {
-    co_return co_await write_zero_bytes(file, host_offset, length);
-  }
-  if (preallocation == Preallocation::kFalloc) {
+    auto written = co_await write_zero_bytes(file, host_offset, length);
+    if (!written) {
+      co_return std::move(written)
+          .error()
+          .within("Could not write zeros for preallocation")
+          .within(kContext);
+    }
+  } else if (preallocation == Preallocation::kFalloc) {
     auto allocated = co_await file.allocate(host_offset, length);
-    if (!allocated) co_return std::move(allocated).error().within("Could not preallocate data");
+    if (!allocated) co_return std::move(allocated).error().within(kContext);
   }
   co_return ok();
 }

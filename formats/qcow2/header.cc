@@ -159,7 +159,7 @@ Result<void> take_variable_part(Header& header, const RawHeader& raw,
                                  (header.autoclear_features & kAutoclearBitmaps) != 0};
   ASSIGN_OR_RETURN(header.extensions,
                    parse_extensions(cluster0, extensions_begin, extensions_end, context));
-  if (header.is_data_file_raw() && !header.has_data_file()) {
+  if (header.is_data_file_raw() && !header.has_data_file() && !options.metadata_only) {
     return Error(EINVAL, "data-file-raw requires a data file");
   }
   if (header.crypt_method == CryptMethod::kLuks && !header.extensions.crypto &&

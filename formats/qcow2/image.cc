@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <utility>
 
 #include "formats/qcow2/check.h"
+#include "formats/qcow2/corruption.h"
 #include "formats/qcow2/mapping.h"
 #include "formats/qcow2/preallocation.h"
 #include "loop/try.h"
@@ -30,7 +32,7 @@ Task<Result<ExtentList>> Qcow2Image::map(uint64_t guest_offset, uint64_t length)
   ExtentList extents;
   const Result<void> result = co_await map_tables(guest_offset, guest_offset + length, extents);
   // Damage further on is reported when the caller gets there.
-  if (!result && extents.empty()) co_return Error(result.error());
+  if (!result && extents.empty()) co_return remark(result.error());
   if (*has_preallocated_metadata_) {
     ExtentList pieces;
     auto split = [&extents, &pieces] {
@@ -70,6 +72,7 @@ Task<bool> Qcow2Image::detect_preallocation() {
   if (writer_) {
     const Result<bool> found =
         co_await qcow2::has_preallocated_metadata(header(), *parts_.file, writer_->refcounts());
+    if (!found) static_cast<void>(remark(found.error()));
     co_return found&&* found;
   }
   Refcounts refcounts(parts_.header, io_);
@@ -78,7 +81,14 @@ Task<bool> Qcow2Image::detect_preallocation() {
   const Result<bool> found =
       co_await qcow2::has_preallocated_metadata(header(), *parts_.file, refcounts);
   // Refcounts that cannot be read are no obstacle to reading data.
+  if (!found) static_cast<void>(remark(found.error()));
   co_return found&&* found;
+}
+
+Error Qcow2Image::remark(const Error& error) {
+  if (!is_corruption(error) || !parts_.remark) return error;
+  if (!std::exchange(has_remarked_, true)) parts_.remark(error.hint());
+  return {error.code(), error.text()};
 }
 
 Task<Result<void>> Qcow2Image::load_snapshot(const std::string& id_or_name) {
@@ -103,23 +113,26 @@ Task<Result<CheckReport>> Qcow2Image::check(const CheckSink& sink) {
 Task<Result<std::vector<HostRun>>> Qcow2Image::reserve(uint64_t guest_offset, uint64_t length) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
-  CO_ASSIGN_OR_RETURN(std::vector<HostRun> runs, co_await writer_->reserve(guest_offset, length));
+  Result<std::vector<HostRun>> runs = co_await writer_->reserve(guest_offset, length);
+  if (!runs) co_return remark(runs.error());
   co_return runs;
 }
 
 Task<Result<void>> Qcow2Image::link(uint64_t guest_offset, uint64_t length) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
-  CO_RETURN_IF_ERROR(co_await writer_->link(guest_offset, length));
-  co_return ok();
+  Result<void> done = co_await writer_->link(guest_offset, length);
+  if (!done) co_return remark(done.error());
+  co_return done;
 }
 
 Task<Result<void>> Qcow2Image::write_zeroes(uint64_t guest_offset, uint64_t length,
                                             bool may_unmap) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
-  CO_RETURN_IF_ERROR(co_await writer_->write_zeroes(guest_offset, length, may_unmap));
-  co_return ok();
+  Result<void> done = co_await writer_->write_zeroes(guest_offset, length, may_unmap);
+  if (!done) co_return remark(done.error());
+  co_return done;
 }
 
 std::optional<CompressionInfo> Qcow2Image::compression() const {
@@ -130,8 +143,8 @@ std::optional<CompressionInfo> Qcow2Image::compression() const {
 Task<Result<HostRun>> Qcow2Image::reserve_compressed(uint64_t guest_offset, uint64_t payload) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
-  CO_ASSIGN_OR_RETURN(const HostRun run,
-                      co_await writer_->reserve_compressed(guest_offset, payload));
+  Result<HostRun> run = co_await writer_->reserve_compressed(guest_offset, payload);
+  if (!run) co_return remark(run.error());
   co_return run;
 }
 
@@ -141,7 +154,12 @@ void Qcow2Image::set_backing_reader(BackingReader reader) {
 }
 
 bool Qcow2Image::reads_as_zeros_initially() const {
-  return header().backing_file.empty() && !tables_.has_any_table();
+  if (!header().backing_file.empty()) return false;
+  if (!tables_.has_any_table()) return true;
+  // Preallocated clusters show what the file held before.
+  File& data = parts_.data_file ? *parts_.data_file : *parts_.file;
+  const Result<FileStat> stat = data.stat();
+  return stat && stat->extends_with_zeros;
 }
 
 Task<Result<void>> Qcow2Image::flush(bool sync) {

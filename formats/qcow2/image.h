@@ -30,6 +30,8 @@ class Qcow2Image final : public Image {
     std::vector<Snapshot> snapshots;
     ImageInfo info;
     Executor* executor = nullptr;
+    /// Null: nobody wants to read of damage.
+    std::function<void(const std::string&)> remark;
   };
 
   /// Every check of QEMU's open, in its order (QCOW2.md 1).
@@ -59,6 +61,8 @@ class Qcow2Image final : public Image {
   Task<Result<void>> start_writing();
   Task<Result<void>> map_tables(uint64_t guest_offset, uint64_t guest_end, ExtentList& extents);
   Task<bool> detect_preallocation();
+  /// Says what is damaged, once for an image; the error that is left says only that it failed.
+  Error remark(const Error& error);
   File& data_file() { return parts_.data_file ? *parts_.data_file : *parts_.file; }
   const Header& header() const { return parts_.header; }
 
@@ -69,6 +73,7 @@ class Qcow2Image final : public Image {
   std::unique_ptr<Writer> writer_;
   /// Protects the tables, the writer and the caches under them, across suspensions.
   CoMutex mutex_;
+  bool has_remarked_ = false;
   /// Is the file's allocation asked for where data is? Unknown before the first map().
   std::optional<bool> has_preallocated_metadata_;
 };

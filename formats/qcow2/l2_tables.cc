@@ -67,7 +67,7 @@ Result<std::optional<uint64_t>> L2Tables::page_offset(uint64_t guest_cluster) co
   const uint64_t table_offset = entry.table_offset().bytes();
   if (!is_aligned(table_offset, header_.cluster_size())) {
     return corruption(
-        fmt::format("L2 table offset {:#x} unaligned (L1 index: {:#x})", table_offset, index));
+        fmt::format("L2 table offset {} unaligned (L1 index: {})", hex(table_offset), hex(index)));
   }
   const uint64_t page_in_table = guest_cluster % l2_entries_ / page_entries_;
   return std::optional(table_offset + page_in_table * cache_.page_bytes());

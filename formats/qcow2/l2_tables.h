@@ -49,6 +49,7 @@ class L2Tables {
   L1Entry l1_entry(uint64_t l1_index) const {
     return l1_index < l1_.size() ? l1_[l1_index] : L1Entry();
   }
+  std::span<const L1Entry> l1() const { return l1_; }
   bool has_any_table() const;
 
   /// Null page: there is no table. EIO when the L1 entry is damaged.

@@ -65,8 +65,8 @@ class PageWalk {
 };
 
 Error PageWalk::invalid_entry(uint64_t index) const {
-  return corruption(fmt::format("Invalid cluster entry found  (L2 offset: {:#x}, L2 index: {:#x})",
-                                table_offset(), index));
+  return corruption(fmt::format("Invalid cluster entry found  (L2 offset: {}, L2 index: {})",
+                                hex(table_offset()), hex(index)));
 }
 
 Result<void> PageWalk::check_first(uint64_t index, L2Entry entry, SubclusterType type) const {
@@ -74,28 +74,28 @@ Result<void> PageWalk::check_first(uint64_t index, L2Entry entry, SubclusterType
   const bool is_zero = type == SubclusterType::kZeroPlain || type == SubclusterType::kZeroAllocated;
   if (header.version < 3 && is_zero) {
     return corruption(
-        fmt::format("Zero cluster entry found in pre-v3 image (L2 offset: {:#x}, L2 index: {:#x})",
-                    table_offset(), index));
+        fmt::format("Zero cluster entry found in pre-v3 image (L2 offset: {}, L2 index: {})",
+                    hex(table_offset()), hex(index)));
   }
   if (type == SubclusterType::kInvalid) return invalid_entry(index);
   if (type == SubclusterType::kCompressed && header.has_data_file()) {
     return corruption(
         fmt::format("Compressed cluster entry found in image with external data file (L2 offset: "
-                    "{:#x}, L2 index: {:#x})",
-                    table_offset(), index));
+                    "{}, L2 index: {})",
+                    hex(table_offset()), hex(index)));
   }
   if (!has_host_cluster(type)) return ok();
   const uint64_t host_offset = entry.host_offset().bytes();
   if (!is_aligned(host_offset, header.cluster_size())) {
     return corruption(
-        fmt::format("Cluster allocation offset {:#x} unaligned (L2 offset: {:#x}, L2 index: {:#x})",
-                    host_offset, table_offset(), index));
+        fmt::format("Cluster allocation offset {} unaligned (L2 offset: {}, L2 index: {})",
+                    hex(host_offset), hex(table_offset()), hex(index)));
   }
   if (header.has_data_file() && host_offset != guest_offset_of(index)) {
     return corruption(fmt::format(
-        "External data file host cluster offset {:#x} does not match guest cluster offset: {:#x}, "
-        "L2 index: {:#x})",
-        host_offset, guest_offset_of(index), index));
+        "External data file host cluster offset {} does not match guest cluster offset: {}, "
+        "L2 index: {})",
+        hex(host_offset), hex(guest_offset_of(index)), hex(index)));
   }
   return ok();
 }

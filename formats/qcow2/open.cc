@@ -21,6 +21,17 @@ Result<std::unique_ptr<File>> open_data_file(const Header& header,
   return options.open_data_file(*header.extensions.data_file, options.writable);
 }
 
+void warn_of_bitmaps(const Header& header, const OpenImageOptions& options) {
+  if (!options.warn || !options.remark) return;
+  options.warn(header.version < 3
+                   ? "This qcow2 v2 image contains bitmaps, but they may have been modified by "
+                     "software without persistent bitmap support; so now these bitmaps are all "
+                     "considered inconsistent"
+                   : "a program lacking bitmap support modified this file, so all bitmaps are now "
+                     "considered inconsistent");
+  options.remark("Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.");
+}
+
 }  // namespace
 
 Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file,
@@ -32,18 +43,19 @@ Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file
   Parts parts;
   parts.file = std::move(file);
   parts.executor = options.executor;
+  parts.remark = options.remark;
   CO_ASSIGN_OR_RETURN(parts.header, co_await read_header(*parts.file, parse_options));
   const Header& header = parts.header;
+  if (header.extensions.has_inconsistent_bitmaps) warn_of_bitmaps(header, options);
   CO_ASSIGN_OR_RETURN(parts.data_file, open_data_file(header, options));
   if (header.is_encrypted() && !options.metadata_only) {
     co_return Error(EINVAL, "Parameter 'encrypt.key-secret' is required for cipher");
   }
 
-  Result<SnapshotTable> snapshots = co_await read_snapshot_table(*parts.file, header);
-  if (snapshots) {
-    parts.snapshots = std::move(snapshots->snapshots);
-  } else if (!options.for_check) {
-    co_return Error(std::move(snapshots).error());
+  // check() reads the table itself, after a look at its size.
+  if (!options.for_check) {
+    CO_ASSIGN_OR_RETURN(SnapshotTable table, co_await read_snapshot_table(*parts.file, header));
+    parts.snapshots = std::move(table.snapshots);
   }
   Result<std::vector<BitmapInfo>> bitmaps = co_await read_bitmap_directory(*parts.file, header);
   if (!bitmaps) {

@@ -52,8 +52,8 @@ Result<std::optional<uint64_t>> Refcounts::page_offset(uint64_t host_cluster) co
   if (!has_block(block_index)) return std::optional<uint64_t>();
   const uint64_t block_offset = table_[block_index].block_offset().bytes();
   if (!is_aligned(block_offset, header_.cluster_size())) {
-    return corruption(fmt::format("Refblock offset {:#x} unaligned (reftable index: {:#x})",
-                                  block_offset, block_index));
+    return corruption(fmt::format("Refblock offset {} unaligned (reftable index: {})",
+                                  hex(block_offset), hex(block_index)));
   }
   const uint64_t page_in_block = host_cluster % block_entries_ / page_entries_;
   return std::optional(block_offset + page_in_block * blocks_.page_bytes());
@@ -122,7 +122,11 @@ Task<Result<uint64_t>> Refcounts::count_used(uint64_t end, uint64_t enough) {
   // Nothing behind the table is in use; a lying file length must not make this loop long.
   end = std::min(end, table_.size() * block_entries_);
   for (uint64_t cluster = 0; cluster < end && used < enough;) {
-    CO_RETURN_IF_ERROR(co_await read_ahead(cluster, end));
+    CO_ASSIGN_OR_RETURN(const std::optional<uint64_t> offset, page_offset(cluster));
+    // Only for a page that is there: a search from every gap would take time squared.
+    if (offset && blocks_.find(*offset) == nullptr) {
+      CO_RETURN_IF_ERROR(co_await read_ahead(cluster, end));
+    }
     CO_ASSIGN_OR_RETURN(const TableCache::Page* const page, co_await page_of(cluster));
     const uint64_t page_end = std::min(end, round_down(cluster, page_entries_) + page_entries_);
     if (page != nullptr) {
@@ -188,6 +192,14 @@ Task<Result<void>> Refcounts::add_block(uint64_t block_index, uint64_t host_clus
     dirty_end_ = std::max(dirty_end_, block_index + 1);
   }
   co_return ok();
+}
+
+std::vector<uint64_t> Refcounts::block_clusters() const {
+  std::vector<uint64_t> clusters;
+  for (const RefcountTableEntry entry : table_) {
+    if (entry.has_block()) clusters.push_back(entry.block_offset().bytes() >> header_.cluster_bits);
+  }
+  return clusters;
 }
 
 uint64_t Refcounts::table_capacity() const {

@@ -61,6 +61,8 @@ class Refcounts {
   /// file still points to one of them.
   std::vector<HostClusters> take_old_tables();
   HostClusters table_range() const;
+  /// Where the blocks stand.
+  std::vector<uint64_t> block_clusters() const;
 
   /// Writes blocks, then the table, then the header's pointer to it.
   Task<Result<void>> flush();

@@ -70,8 +70,9 @@ Task<Result<L2Page>> Writer::page_for_write(uint64_t guest_cluster) {
     const HostOffset table_offset(added.clusters.first << header_.cluster_bits);
     if (old.has_table()) {
       CO_RETURN_IF_ERROR(co_await tables_.copy_table(l1_index, table_offset));
-      CO_RETURN_IF_ERROR(
-          co_await allocator_.release({old.table_offset().bytes() >> header_.cluster_bits, 1}));
+      const uint64_t old_cluster = old.table_offset().bytes() >> header_.cluster_bits;
+      allocator_.unprotect_table(old_cluster);
+      CO_RETURN_IF_ERROR(co_await allocator_.release({old_cluster, 1}));
     } else {
       CO_RETURN_IF_ERROR(
           co_await tables_.start_table(l1_index, table_offset, added.reads_as_zeros));
@@ -156,6 +157,9 @@ Task<Result<uint64_t>> Writer::reserve_unlinked(uint64_t guest_offset, uint64_t 
 Task<Result<void>> Writer::reserve_in_place(const ClusterPart& part, L2Entry entry,
                                             std::vector<HostRun>& runs) {
   const uint64_t host_offset = entry.host_offset().bytes();
+  if (!format_.has_data_file) {
+    CO_RETURN_IF_ERROR(allocator_.check_unprotected({host_offset >> header_.cluster_bits, 1}));
+  }
   const uint32_t data = data_subclusters(entry);
   const uint32_t wanted = touched(part.begin, part.end);
   if ((wanted & ~data) != 0) {

@@ -103,6 +103,8 @@ class Writer {
   L2Entry zeroed_entry(L2Entry old, bool is_released) const;
 
   // writer_flush.cc
+  /// Refcounts may lie: what is metadata now must not be handed out.
+  void protect_metadata();
   Task<Result<void>> write_l2_back();
   Task<Result<void>> release_pending();
   Task<Result<void>> extend_file();

@@ -6,16 +6,30 @@
 
 namespace imgconv::qcow2 {
 
+void Writer::protect_metadata() {
+  const unsigned bits = header_.cluster_bits;
+  const auto protect = [this, bits](HostOffset offset, uint64_t bytes) {
+    if (bytes == 0) return;
+    allocator_.protect({offset.bytes() >> bits, clusters_for(bytes, bits).value()});
+  };
+  allocator_.protect({0, 1});
+  allocator_.protect(refcounts_.table_range());
+  protect(header_.l1_table_offset, header_.l1_entries * kTableEntryBytes);
+  protect(header_.snapshot_table_offset, header_.snapshot_count * sizeof(RawSnapshot));
+  if (const auto& bitmaps = header_.extensions.bitmaps) {
+    protect(bitmaps->directory_offset, bitmaps->directory_size);
+  }
+  std::vector<uint64_t> tables = refcounts_.block_clusters();
+  for (const L1Entry entry : tables_.l1()) {
+    if (entry.has_table()) tables.push_back(entry.table_offset().bytes() >> bits);
+  }
+  allocator_.protect_tables(std::move(tables));
+}
+
 Task<Result<void>> Writer::start() {
   CO_RETURN_IF_ERROR(co_await refcounts_.load_table());
   tables_.set_write_back([this] { return write_l2_back(); });
-  allocator_.protect({0, 1});
-  allocator_.protect(refcounts_.table_range());
-  const uint64_t l1_bytes = header_.l1_entries * kTableEntryBytes;
-  const uint64_t l1_clusters = clusters_for(l1_bytes, header_.cluster_bits).value();
-  if (l1_clusters > 0) {
-    allocator_.protect({header_.l1_table_offset.bytes() >> header_.cluster_bits, l1_clusters});
-  }
+  protect_metadata();
   // Bitmaps are not kept up to date, and unknown features even less (QCOW2.md 1.3).
   const uint64_t kept = header_.autoclear_features & kAutoclearDataFileRaw;
   if (header_.version >= 3 && kept != header_.autoclear_features) {

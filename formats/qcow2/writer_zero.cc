@@ -72,7 +72,8 @@ Task<Result<uint64_t>> Writer::zero_clusters(uint64_t guest_offset, uint64_t gue
     const ZeroFlags flags{may_unmap, false};
     CO_RETURN_IF_ERROR(co_await data_file_.write_zeroes(guest_offset, end - guest_offset, flags));
   }
-  if (!has_backing() && !tables_.l1_entry(tables_.l1_index(first)).has_table()) co_return end;
+  // Version 3 says "zero" even where nothing is allocated, as QEMU does.
+  if (header_.version < 3 && !tables_.l1_entry(tables_.l1_index(first)).has_table()) co_return end;
   CO_ASSIGN_OR_RETURN(const L2Page page, co_await page_for_write(first));
   end_cluster = std::min(end_cluster, page.end_guest_cluster());
   CO_ASSIGN_OR_RETURN(const uint64_t done,
@@ -89,7 +90,7 @@ Task<Result<uint64_t>> Writer::zero_in_page(const L2Page& page, uint64_t first,
     const bool has_space = old.is_compressed() || old.type(format_) == ClusterType::kNormal ||
                            old.type(format_) == ClusterType::kZeroAllocated;
     const bool is_released = has_space && (may_unmap || old.is_compressed());
-    if (is_zero_already(old, all_subclusters()) && !is_released) continue;
+    if (!is_released && zeroed_entry(old, false) == old) continue;
     if (header_.version < 3 && !is_released) {
       const uint64_t start = cluster << header_.cluster_bits;
       const uint64_t length = std::min(cluster_size(), header_.guest_size() - start);
@@ -115,14 +116,13 @@ Task<Result<void>> Writer::zero_part(const ClusterPart& part) {
   const L2Entry entry =
       page.page == nullptr ? L2Entry() : page.entry(part.guest_cluster - page.first_guest_cluster);
   CO_RETURN_IF_ERROR(check_entry(entry, part.guest_cluster));
-  const bool is_zero = is_zero_already(entry, touched(part.begin, part.end));
-  if (is_zero && !header_.is_data_file_raw()) co_return ok();
-
   const uint64_t size = header_.subcluster_size();
   const uint64_t whole_begin = round_up(part.begin, size);
   const uint64_t whole_end = round_down(part.end, size);
   const bool has_bits = header_.has_extended_l2() && !entry.is_compressed() &&
                         !header_.is_data_file_raw() && whole_begin < whole_end;
+  const bool is_zero = is_zero_already(entry, touched(part.begin, part.end));
+  if (!has_bits && is_zero && !header_.is_data_file_raw()) co_return ok();
   if (!has_bits) {
     CO_RETURN_IF_ERROR(co_await write_real_zeroes(start + part.begin, part.end - part.begin));
     co_return ok();

@@ -2,18 +2,17 @@
 
 #include <catch2/catch.hpp>
 #include <cstring>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "engine/open_image.h"
 #include "loop/units.h"
+#include "tests/support/convert_fixture.h"
 #include "tests/support/fault_file.h"
-#include "tests/support/manual_executor.h"
 #include "tests/support/matchers.h"
 #include "tests/support/mem_storage.h"
 #include "tests/support/pattern.h"
-#include "tests/support/qcow2_builder.h"
 #include "tests/support/recording_messages.h"
 #include "tests/support/trace_file.h"
 
@@ -21,67 +20,6 @@ namespace imgconv {
 namespace {
 
 using namespace imgconv::test;
-using Bytes = std::vector<std::byte>;
-
-/// For disks of MiB: Catch would print both sides of a failed ==.
-bool is_equal(const Bytes& a, const Bytes& b) { return a == b; }
-
-ConvertOptions options_for(const std::string& source, const std::string& target,
-                           const std::string& format) {
-  ConvertOptions options;
-  options.sources = {source};
-  options.target = target;
-  options.target_format = format;
-  return options;
-}
-
-/// Data, written zeros and lone zero sectors, from the seed alone.
-Bytes random_disk(uint64_t seed, size_t sectors) {
-  std::mt19937_64 random(seed);
-  Bytes disk(sectors * kSectorSize);
-  for (size_t at = 0; at < sectors;) {
-    const size_t length = std::min(sectors - at, size_t{1} + random() % 400);
-    if (random() % 2 == 0) {
-      fill_pattern(std::span(disk).subspan(at * kSectorSize, length * kSectorSize),
-                   at * kSectorSize);
-    }
-    at += length;
-  }
-  return disk;
-}
-
-Result<ConvertSummary> run_convert(MemStorage& storage, const ConvertOptions& options) {
-  RecordingMessages messages;
-  return run_inline(convert(storage, options, messages));
-}
-
-/// The guest's bytes of an image, as read by converting it to raw.
-Bytes guest_bytes(MemStorage& storage, const std::string& name) {
-  storage.set_wrapper({});
-  const auto result = run_convert(storage, options_for(name, "guest-bytes.raw", "raw"));
-  REQUIRE_THAT(result, IsOk());
-  return storage.bytes("guest-bytes.raw");
-}
-
-struct Outcome {
-  Bytes target;
-  uint64_t allocated = 0;
-};
-
-/// One conversion with completions in the order of `seed`.
-Outcome convert_shuffled(const Bytes& source, ConvertOptions options, unsigned coroutines,
-                         uint64_t seed) {
-  ManualExecutor executor;
-  MemStorage storage(executor);
-  storage.add("source", source);
-  RecordingMessages messages;
-  options.coroutines = coroutines;
-  const Result<ConvertSummary> result =
-      run_shuffled(executor, convert(storage, options, messages), seed);
-  REQUIRE_THAT(result, IsOk());
-  return {storage.bytes(options.target), storage.content(options.target).stat().allocated};
-}
-
 TEST_CASE("Convert: sources are put end to end, each rounded up to a sector", "[engine]") {
   MemStorage storage;
   storage.add("a", pattern(0, 1000));
@@ -141,6 +79,46 @@ TEST_CASE("Convert: -n zeroes what is zero in the source and leaves the rest of 
   REQUIRE(is_equal(storage.bytes("out"), expected));
 }
 
+TEST_CASE("Convert: -c leaves what an existing target holds behind the source's last cluster part",
+          "[engine]") {
+  MemStorage storage;
+  const Bytes disk = pattern(0, 64 * kKiB + 3 * kSectorSize);
+  const Bytes old = pattern(0, 256 * kKiB, 7);
+  storage.add("source", disk);
+  storage.add("old", old);
+  REQUIRE_THAT(run_convert(storage, options_for("old", "out", "qcow2")), IsOk());
+  ConvertOptions options = options_for("source", "out", "qcow2");
+  options.skip_create = true;
+  options.compress = true;
+  REQUIRE_THAT(run_convert(storage, options), IsOk());
+  Bytes expected = old;
+  std::copy(disk.begin(), disk.end(), expected.begin());
+  REQUIRE(is_equal(guest_bytes(storage, "out"), expected));
+}
+
+TEST_CASE("Convert: a preallocated target keeps the clusters that stay zero", "[engine]") {
+  MemStorage storage;
+  Bytes disk(1 * kMiB);
+  fill_pattern(std::span(disk).first(64 * kKiB), 0);
+  storage.add("source", disk);
+  ConvertOptions options = options_for("source", "out", "qcow2");
+  options.target_options =
+      GENERATE("preallocation=metadata", "preallocation=falloc", "preallocation=full");
+  REQUIRE_THAT(run_convert(storage, options), IsOk());
+  RecordingMessages messages;
+  ImageRequest request;
+  request.name = "out";
+  const auto chain = run_inline(open_image(storage, request, messages));
+  REQUIRE_THAT(chain, IsOk());
+  for (uint64_t guest_offset = 0; guest_offset < disk.size();) {
+    const auto extents = run_inline((*chain)->top().map(guest_offset, disk.size() - guest_offset));
+    REQUIRE_THAT(extents, IsOk());
+    for (const Extent& extent : *extents) REQUIRE(extent.has_host_offset);
+    guest_offset = extents->back().guest_end();
+  }
+  REQUIRE(is_equal(guest_bytes(storage, "out"), disk));
+}
+
 TEST_CASE("Convert: --target-is-zero is believed", "[engine]") {
   MemStorage storage;
   storage.add("source", Bytes(64 * kKiB));
@@ -189,98 +167,17 @@ TEST_CASE("Convert: what is refused is refused before the target is touched", "[
   rows.push_back(
       {options_for("source", "out", "qcow2"), "Failed in parsing snapshot param 'snapshot.foo=x'"});
   rows.back().options.snapshot = "snapshot.foo=x";
+  rows.push_back({options_for("source", "out", "raw"),
+                  "Failed to load snapshot: Block format 'raw' used by device '' does not support "
+                  "temporarily loading internal snapshots"});
+  rows.back().options.snapshot = "snapshot.id=1";
+  rows.push_back({options_for("source", "driver=raw,file.filename=out", "raw"),
+                  "--image-opts and --format are mutually exclusive"});
+  rows.back().options.skip_create = true;
+  rows.back().options.target_image_opts = true;
   for (const Row& row : rows) {
     REQUIRE_THAT(run_convert(storage, row.options), FailsSaying(row.text));
     REQUIRE(is_equal(storage.bytes("out"), old));
-  }
-}
-
-TEST_CASE("Convert: the order in which requests finish does not change a raw target", "[engine]") {
-  const Bytes disk = random_disk(3, 9 * 2048 + 5);
-  const ConvertOptions options = options_for("source", "out", "raw");
-  const Outcome single = convert_shuffled(disk, options, 1, 0);
-  REQUIRE(is_equal(single.target, disk));
-  for (uint64_t seed = 1; seed <= 30; ++seed) {
-    INFO("seed " << seed);
-    const Outcome shuffled = convert_shuffled(disk, options, seed % 2 == 0 ? 16 : 4, seed);
-    REQUIRE(is_equal(shuffled.target, single.target));
-    REQUIRE(shuffled.allocated == single.allocated);
-  }
-}
-
-TEST_CASE("Convert: the order in which requests finish does not change one byte of a qcow2 file",
-          "[engine]") {
-  const Bytes disk = random_disk(4, 5 * 2048 + 3);
-  for (const bool compress : {false, true}) {
-    ConvertOptions options = options_for("source", "out", "qcow2");
-    options.compress = compress;
-    options.target_options = "cluster_size=4096";
-    const Outcome single = convert_shuffled(disk, options, 1, 0);
-    for (uint64_t seed = 1; seed <= 12; ++seed) {
-      INFO("seed " << seed << ", compress " << compress);
-      const Outcome shuffled = convert_shuffled(disk, options, seed % 2 == 0 ? 16 : 3, seed);
-      REQUIRE(is_equal(shuffled.target, single.target));
-    }
-    MemStorage storage;
-    storage.add("image", single.target);
-    REQUIRE(is_equal(guest_bytes(storage, "image"), disk));
-  }
-}
-
-/// Fails the k-th operation for every k. Each run must end, fail with a text, or be right.
-void fail_every_step(const Bytes& source, const ConvertOptions& options, const Bytes& guest,
-                     int errno_value) {
-  uint64_t step = 1;
-  for (;; ++step) {
-    INFO("operation " << step);
-    FaultScript script;
-    ManualExecutor executor;
-    MemStorage storage(executor);
-    storage.add(options.sources.front(), source);
-    storage.set_wrapper([&script](std::unique_ptr<BlockingFile> inner) {
-      return std::make_unique<FaultFile>(std::move(inner), script);
-    });
-    script.fail_nth(kAnyOperation, step, errno_value);
-    RecordingMessages messages;
-    const Result<ConvertSummary> result =
-        run_shuffled(executor, convert(storage, options, messages), step);
-    if (result) {
-      MemStorage reader;
-      reader.add("image", storage.bytes(options.target));
-      REQUIRE(is_equal(guest_bytes(reader, "image"), guest));
-      if (script.fired() == 0) break;
-    } else {
-      REQUIRE(script.fired() == 1);
-      REQUIRE(result.error().text().find(errno_text(errno_value)) != std::string::npos);
-    }
-  }
-  REQUIRE(step > 5);
-}
-
-TEST_CASE("Convert: each failing operation is an error, or did not matter", "[engine]") {
-  const Bytes disk = random_disk(5, 2 * 2048 + 1);
-  Qcow2Builder builder;
-  builder.cluster_bits(12).size(64 * kKiB);
-  Bytes expected(64 * kKiB);
-  for (uint64_t cluster : {0, 1, 5, 9}) {
-    const Bytes bytes = pattern(cluster * 4096, 4096);
-    std::copy(bytes.begin(), bytes.end(),
-              expected.begin() + static_cast<std::ptrdiff_t>(cluster * 4096));
-    if (cluster == 5) {
-      builder.compressed(cluster, bytes);
-    } else {
-      builder.data(cluster, bytes);
-    }
-  }
-  ConvertOptions small_clusters = options_for("source", "out", "qcow2");
-  small_clusters.target_options = "cluster_size=4096";
-  ConvertOptions compressed = small_clusters;
-  compressed.compress = true;
-  SECTION("raw to raw") { fail_every_step(disk, options_for("source", "out", "raw"), disk, EIO); }
-  SECTION("raw to qcow2") { fail_every_step(disk, small_clusters, disk, ENOSPC); }
-  SECTION("raw to compressed qcow2") { fail_every_step(disk, compressed, disk, ENOSPC); }
-  SECTION("qcow2 to raw") {
-    fail_every_step(builder.bytes(), options_for("source", "out", "raw"), expected, EIO);
   }
 }
 

@@ -1,6 +1,7 @@
 // Writing qcow2 images: layout, what is filled and what is not, order of metadata, existing images.
 #include <catch2/catch.hpp>
 
+#include "formats/byteorder.h"
 #include "tests/formats/qcow2_disk.h"
 #include "tests/support/qcow2_builder.h"
 #include "tests/support/trace_file.h"
@@ -190,15 +191,60 @@ TEST_CASE("Writer: zeroing keeps the host cluster unless it may be unmapped", "[
   disk.close();
 }
 
-TEST_CASE("Writer: zeroing what is unallocated without a backing image changes nothing",
-          "[formats][qcow2]") {
+TEST_CASE("Writer: zeroing what a v2 image does not have changes nothing", "[formats][qcow2]") {
   Qcow2Disk disk;
-  disk.create(64 * kTiB, "");
+  disk.create(64 * kTiB, "compat=0.10");
   disk.open(true);
   const std::vector<std::byte> before = disk.storage.bytes(Qcow2Disk::kName);
   REQUIRE_THAT(run_inline(disk.image->write_zeroes(0, 64 * kTiB, true)), IsOk());
   disk.close();
   CHECK(disk.storage.bytes(Qcow2Disk::kName) == before);
+}
+
+TEST_CASE("Writer: zeroing marks unallocated clusters as zero", "[formats][qcow2]") {
+  Qcow2Disk disk;
+  disk.create(kMiB, "");
+  disk.open(true);
+  REQUIRE_THAT(run_inline(disk.image->write_zeroes(kCluster, 2 * kCluster, true)), IsOk());
+  const ExtentList extents = disk.map(0, 4 * kCluster);
+  REQUIRE(extents.size() == 3);
+  CHECK(extents[1].kind == ExtentKind::kZero);
+  CHECK(extents[1].length == 2 * kCluster);
+  disk.close();
+  disk.open(false);
+  CHECK(disk.check() == std::vector<std::string>());
+  disk.close();
+}
+
+TEST_CASE("Writer: metadata that the refcounts call free is not overwritten", "[formats][qcow2]") {
+  Qcow2Disk disk;
+  disk.create(kMiB, "");
+  disk.open(true);
+  disk.write(0, pattern(0, kCluster));
+  disk.close();
+  // Cluster 4 is the L2 table. Its count, of 16 bits, stands in the block in cluster 2.
+  std::vector<std::byte> bytes = disk.storage.bytes(Qcow2Disk::kName);
+  REQUIRE(bytes[2 * kCluster + 9] == std::byte{1});
+  bytes[2 * kCluster + 9] = std::byte{0};
+  disk.storage.add(Qcow2Disk::kName, bytes);
+  disk.open(true);
+  const Result<void> written = disk.try_write(kCluster, pattern(0, kCluster));
+  REQUIRE_FALSE(written);
+  CHECK(written.error().code() == EIO);
+}
+
+TEST_CASE("Writer: an entry that points at metadata is not written through", "[formats][qcow2]") {
+  Qcow2Disk disk;
+  disk.create(kMiB, "");
+  disk.open(true);
+  disk.write(0, pattern(0, kCluster));
+  disk.close();
+  std::vector<std::byte> bytes = disk.storage.bytes(Qcow2Disk::kName);
+  // The first L2 entry now names the L1 table, which is in cluster 3.
+  store_be(bytes.data() + 4 * kCluster, uint64_t{1} << 63 | 3 * kCluster);
+  disk.storage.add(Qcow2Disk::kName, bytes);
+  disk.open(true);
+  CHECK_FALSE(disk.try_write(0, pattern(0, kCluster)));
 }
 
 TEST_CASE("Writer: a v2 image with a backing image gets real zeros", "[formats][qcow2]") {

@@ -28,7 +28,7 @@ std::unique_ptr<File> MemStorage::file(const std::string& name, bool writable) {
   std::unique_ptr<BlockingFile> blocking =
       std::make_unique<MemFile>(name, contents_[name], writable);
   if (wrapper_) blocking = wrapper_(std::move(blocking));
-  return std::make_unique<PoolFile>(std::move(blocking), executor_);
+  return std::make_unique<PoolFile>(std::move(blocking), executor_, prefers_async_);
 }
 
 Result<std::unique_ptr<File>> MemStorage::open(const std::string& name,

@@ -33,6 +33,9 @@ class MemStorage final : public Storage {
   std::vector<std::byte> bytes(const std::string& name) { return content(name).bytes(); }
   /// Decorates every file opened or created from now on.
   void set_wrapper(Wrapper wrapper) { wrapper_ = std::move(wrapper); }
+  /// Files opened or created from now on say what files of the ring say: better one request at a
+  /// time through File than blocking calls.
+  void set_prefers_async(bool prefers_async) { prefers_async_ = prefers_async; }
   /// A File over this name, whether it existed or not; no error possible.
   std::unique_ptr<File> file(const std::string& name, bool writable = true);
 
@@ -48,6 +51,7 @@ class MemStorage final : public Storage {
   InlineExecutor inline_executor_;
   Executor& executor_;
   Wrapper wrapper_;
+  bool prefers_async_ = false;
   std::map<std::string, std::shared_ptr<MemContent>> contents_;
 };
 
