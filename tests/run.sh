@@ -13,7 +13,7 @@ build=${BUILD_DIR:-$root/build}
 "$root/tests/fetch_qemu_img_10.sh" "$build/peer" ||
   echo "qemu-img 10.0.2 could not be fetched: the tests that need it will say 'Skipped'" >&2
 
-cmake -S "$root" --preset release -B "$build" >/dev/null
+cmake -S "$root" --preset release -B "$build" -DBUILD_TESTING=ON >/dev/null
 cmake --build "$build"
 if [ -x "$build/peer/usr/bin/qemu-img" ]; then
   export IMGCONV_QEMU_IMG10=$build/peer/usr/bin/qemu-img

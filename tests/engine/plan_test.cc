@@ -146,6 +146,10 @@ TEST_CASE("Plan: impossible wishes are refused in the words of qemu-img", "[engi
   compressed.compress = true;
   REQUIRE_THAT(make_plan(compressed, source_facts(), new_raw()),
                FailsSaying("Compression not supported for this file format"));
+  TargetFacts with_data_file = new_qcow2();
+  with_data_file.compression.reset();
+  REQUIRE_THAT(make_plan(compressed, source_facts(), with_data_file),
+               FailsSaying("error while writing at byte 0: Operation not supported"));
   TargetFacts small = new_raw();
   small.virtual_size = 1 * kMiB - 512;
   REQUIRE_THAT(make_plan({}, source_facts(), small),
