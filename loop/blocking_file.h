@@ -40,6 +40,8 @@ struct FileStat {
   uint64_t request_alignment = 1;
   /// A range never written reads as zeros after truncate() extended the file (regular files).
   bool extends_with_zeros = true;
+  /// flush() promises nothing (cache mode unsafe): no order of writes can be relied on.
+  bool ignores_flush = false;
 };
 
 class BlockingFile {

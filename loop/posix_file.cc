@@ -201,6 +201,7 @@ Result<FileStat> PosixFile::stat() {
   result.is_block_device = is_block_device_;
   result.request_alignment = request_alignment();
   result.extends_with_zeros = !is_block_device_;
+  result.ignores_flush = options_.ignores_flush;
   return result;
 }
 

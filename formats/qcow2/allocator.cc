@@ -3,16 +3,25 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <utility>
 
 #include "formats/qcow2/corruption.h"
 #include "loop/units.h"
 
 namespace imgconv::qcow2 {
 
+namespace {
+
+// Ours: 256 KiB of ranges, after which writing waits for the medium once.
+constexpr size_t kManyReleased = 16384;
+
+}  // namespace
+
 Allocator::Allocator(Refcounts& refcounts, unsigned cluster_bits, FileFacts file)
     : refcounts_(refcounts),
       cluster_bits_(cluster_bits),
       extends_with_zeros_(file.extends_with_zeros),
+      frees_late_(file.frees_late),
       high_water_(clusters_for(file.length, cluster_bits).value()) {}
 
 void Allocator::protect_tables(std::vector<uint64_t> host_clusters) {
@@ -131,6 +140,29 @@ Task<Result<uint64_t>> Allocator::allocate_bytes(uint64_t bytes) {
 }
 
 Task<Result<void>> Allocator::release(HostClusters range) {
+  if (!frees_late_) {
+    CO_RETURN_IF_ERROR(co_await release_unused(range));
+    co_return ok();
+  }
+  if (!released_.empty() && released_.back().end() == range.first) {
+    released_.back().clusters += range.clusters;
+  } else {
+    released_.push_back(range);
+  }
+  co_return ok();
+}
+
+bool Allocator::has_many_released() const { return released_.size() >= kManyReleased; }
+
+Task<Result<void>> Allocator::free_released() {
+  const std::vector<HostClusters> ranges = std::exchange(released_, {});
+  for (const HostClusters range : ranges) {
+    CO_RETURN_IF_ERROR(co_await release_unused(range));
+  }
+  co_return ok();
+}
+
+Task<Result<void>> Allocator::release_unused(HostClusters range) {
   CO_ASSIGN_OR_RETURN(const bool became_free, co_await refcounts_.decrement(range));
   if (became_free) first_candidate_ = std::min(first_candidate_, range.first);
   // A freed cluster must not take another stream.
@@ -153,7 +185,7 @@ Task<Result<void>> Allocator::flush() {
     std::erase_if(protected_, [&](const HostClusters& p) { return p.first == range.first; });
     CO_RETURN_IF_ERROR(co_await release(range));
   }
-  if (!old_tables.empty()) {
+  if (!old_tables.empty() && !frees_late_) {
     CO_RETURN_IF_ERROR(co_await refcounts_.flush());
   }
   co_return ok();

@@ -26,6 +26,9 @@ class Allocator {
   struct FileFacts {
     uint64_t length = 0;
     bool extends_with_zeros = true;
+    /// What was released may still be referred to by the file, so that it is not free before
+    /// free_released(). Without it, it is free at once.
+    bool frees_late = true;
   };
 
   /// `refcounts` must outlive it.
@@ -45,11 +48,19 @@ class Allocator {
   /// Room for one compressed stream: behind the last one if it fits there (QCOW2.md 4.2). Adds one
   /// to the count of every cluster it touches. Requires: 0 < bytes < cluster size.
   Task<Result<uint64_t>> allocate_bytes(uint64_t bytes);
-  /// Takes one from each count; clusters whose count is 0 then are free.
+  /// Nobody in memory refers to the clusters any more: takes one from each count, when the file
+  /// cannot refer to them either. Clusters whose count is 0 then are free.
   Task<Result<void>> release(HostClusters range);
   /// Releases the clusters that [host_offset, host_offset + length) touches.
   Task<Result<void>> release_bytes(uint64_t host_offset, uint64_t length);
-  /// Writes the refcounts out and frees what a moved refcount table left behind.
+  /// As release(), for clusters to which the file never referred.
+  Task<Result<void>> release_unused(HostClusters range);
+  /// Requires: the file refers to nothing that was released; a flush has seen to it.
+  Task<Result<void>> free_released();
+  bool has_released() const { return !released_.empty(); }
+  /// So much was released that a flush is worth its time.
+  bool has_many_released() const;
+  /// Writes the refcounts out and releases what a moved refcount table left behind.
   Task<Result<void>> flush();
 
   /// End of the highest cluster that was handed out; 0 when none was.
@@ -65,6 +76,7 @@ class Allocator {
   Refcounts& refcounts_;
   const unsigned cluster_bits_;
   const bool extends_with_zeros_;
+  const bool frees_late_;
   std::vector<HostClusters> protected_;
   /// Ascending.
   std::vector<uint64_t> protected_tables_;
@@ -75,6 +87,8 @@ class Allocator {
   uint64_t allocated_end_ = 0;
   /// Where the next compressed stream may begin; 0: nowhere yet.
   uint64_t next_free_byte_ = 0;
+  /// In the order of release(); neighbours are one range.
+  std::vector<HostClusters> released_;
 };
 
 }  // namespace imgconv::qcow2

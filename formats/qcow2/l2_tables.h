@@ -66,6 +66,8 @@ class L2Tables {
   /// From now on the table is the one at `table_offset`, with the entries it had.
   Task<Result<void>> copy_table(uint64_t l1_index, HostOffset table_offset);
 
+  bool has_dirty_tables() const { return cache_.has_dirty(); }
+  bool is_l1_dirty() const { return dirty_begin_ != dirty_end_; }
   Task<Result<void>> write_dirty_tables();
   Task<Result<void>> write_dirty_l1();
 

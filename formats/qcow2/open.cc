@@ -94,7 +94,7 @@ Task<Result<void>> Qcow2Image::start_writing() {
     CO_RETURN_IF_ERROR(co_await io_.write_one(offsetof(RawHeader, incompatible_features), bits));
   }
   CO_ASSIGN_OR_RETURN(const FileStat stat, parts_.file->stat());
-  const Allocator::FileFacts facts{stat.length, stat.extends_with_zeros};
+  const Allocator::FileFacts facts{stat.length, stat.extends_with_zeros, !stat.ignores_flush};
   writer_ = std::make_unique<Writer>(parts_.header, io_, tables_, data_file(), facts);
   CO_RETURN_IF_ERROR(co_await writer_->start());
   co_return ok();

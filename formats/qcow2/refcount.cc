@@ -239,8 +239,11 @@ Task<Result<void>> Refcounts::flush() {
     dirty_end_ = table_capacity();
   }
   if (dirty_begin_ == dirty_end_) co_return ok();
+  // A block counts itself: it must not be found before its counts are there.
+  CO_RETURN_IF_ERROR(co_await barrier());
   CO_RETURN_IF_ERROR(co_await write_table());
   if (!new_place_) co_return ok();
+  CO_RETURN_IF_ERROR(co_await barrier());
 
   const HostClusters place = *new_place_;
   std::array<std::byte, 12> pointer;
@@ -252,6 +255,12 @@ Task<Result<void>> Refcounts::flush() {
   header_.refcount_table_offset = HostOffset(place.first << header_.cluster_bits);
   header_.refcount_table_clusters = static_cast<uint32_t>(place.clusters);
   new_place_.reset();
+  co_return ok();
+}
+
+Task<Result<void>> Refcounts::barrier() {
+  if (!barrier_) co_return ok();
+  CO_RETURN_IF_ERROR(co_await barrier_());
   co_return ok();
 }
 

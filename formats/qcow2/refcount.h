@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -28,6 +29,9 @@ class Refcounts {
  public:
   /// `header` must outlive it; flush() updates its refcount table fields when the table moved.
   Refcounts(Header& header, TableIo& io);
+  /// What makes sure that everything written so far reaches the medium before what follows. Without
+  /// one flush() writes in the right order and no more.
+  void set_barrier(std::function<Task<Result<void>>()> barrier) { barrier_ = std::move(barrier); }
 
   /// Reads the table. Call once, first.
   Task<Result<void>> load_table();
@@ -75,6 +79,7 @@ class Refcounts {
   Result<std::optional<uint64_t>> page_offset(uint64_t host_cluster) const;
   Task<Result<bool>> change(HostClusters range, bool increment);
   Task<Result<void>> write_table();
+  Task<Result<void>> barrier();
   uint64_t table_capacity() const;
 
   Header& header_;
@@ -90,6 +95,7 @@ class Refcounts {
   uint64_t dirty_end_ = 0;
   std::optional<HostClusters> new_place_;
   std::vector<HostClusters> old_tables_;
+  std::function<Task<Result<void>>()> barrier_;
 };
 
 }  // namespace imgconv::qcow2

@@ -53,6 +53,7 @@ class TableCache {
   void mark_dirty(Page& page);
   /// The page does not belong to a table any more: forgets it without writing.
   void forget(uint64_t host_offset);
+  bool has_dirty() const { return !dirty_pages_.empty(); }
   /// Writes every dirty page, in the order of the file.
   Task<Result<void>> write_dirty();
 

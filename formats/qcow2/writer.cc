@@ -18,7 +18,8 @@ Writer::Writer(Header& header, TableIo& io, L2Tables& tables, File& data_file,
       data_file_(data_file),
       format_(header.l2_format()),
       refcounts_(header, io),
-      allocator_(refcounts_, header.cluster_bits, file) {}
+      allocator_(refcounts_, header.cluster_bits, file),
+      is_ordered_(file.frees_late) {}
 
 uint32_t Writer::touched(uint64_t begin, uint64_t end) const {
   const uint64_t size = header_.subcluster_size();
@@ -84,6 +85,7 @@ Task<Result<L2Page>> Writer::page_for_write(uint64_t guest_cluster) {
 }
 
 Task<Result<std::vector<HostRun>>> Writer::reserve(uint64_t guest_offset, uint64_t length) {
+  CO_RETURN_IF_ERROR(co_await free_much_released());
   std::vector<HostRun> runs;
   const uint64_t guest_end = guest_offset + length;
   while (guest_offset < guest_end) {

@@ -1,10 +1,12 @@
 // Writer: everything that changes an open qcow2 image: reserving and linking clusters, zeroing,
 // compressed clusters, and the order in which metadata reaches the file.
 //
-// Metadata is changed in memory and written when the caches are full and at flush(): refcounts
-// before L2 tables before the L1 table. Limit: a cluster that was freed may be reused before the L2
-// entry that showed it is rewritten in the file; a crash in between leaves an image whose old
-// content is damaged, which only matters when an existing image is overwritten.
+// Metadata is changed in memory and written when the caches are full and at flush(), in the order
+// that leaves nothing worse than leaks when a crash cuts it: data and refcounts, L2 tables, the L1
+// table, and only then the refcounts of what was released, which nobody gets before. Between the
+// steps the files are flushed, unless they ignore it (cache mode unsafe); then released space is
+// reused at once. Lazy refcounts are permitted to be eager, and are. Limit: compressed clusters are
+// linked when they are reserved, so that a full L2 cache may show one before its bytes are there.
 //
 // Loop thread only; the owner (image.h) lets in one task at a time.
 #pragma once
@@ -42,6 +44,11 @@ class Writer {
 
   void set_backing_reader(BackingReader reader) { backing_reader_ = std::move(reader); }
   Refcounts& refcounts() { return refcounts_; }
+  /// For operations that place metadata of their own. What they allocate reaches the file with
+  /// flush(); what they release is free after it.
+  Allocator& allocator() { return allocator_; }
+  /// What was written to the files so far reaches the medium before what is written next.
+  Task<Result<void>> barrier();
 
  private:
   /// What part of which cluster a request touches; `end` is at most the cluster size.
@@ -106,6 +113,8 @@ class Writer {
   /// Refcounts may lie: what is metadata now must not be handed out.
   void protect_metadata();
   Task<Result<void>> write_l2_back();
+  /// Makes room among what waits for a flush. For the begin of a request.
+  Task<Result<void>> free_much_released();
   Task<Result<void>> release_pending();
   Task<Result<void>> extend_file();
 
@@ -116,6 +125,7 @@ class Writer {
   const L2Format format_;
   Refcounts refcounts_;
   Allocator allocator_;
+  const bool is_ordered_;
   PendingClusters pending_;
   BackingReader backing_reader_;
   /// One cluster; allocated when first needed.

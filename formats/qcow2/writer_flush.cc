@@ -29,6 +29,7 @@ void Writer::protect_metadata() {
 Task<Result<void>> Writer::start() {
   CO_RETURN_IF_ERROR(co_await refcounts_.load_table());
   tables_.set_write_back([this] { return write_l2_back(); });
+  refcounts_.set_barrier([this] { return barrier(); });
   protect_metadata();
   // Bitmaps are not kept up to date, and unknown features even less (QCOW2.md 1.3).
   const uint64_t kept = header_.autoclear_features & kAutoclearDataFileRaw;
@@ -36,6 +37,7 @@ Task<Result<void>> Writer::start() {
     std::array<std::byte, 8> bits;
     store_be(bits.data(), kept);
     CO_RETURN_IF_ERROR(co_await io_.write_one(offsetof(RawHeader, autoclear_features), bits));
+    CO_RETURN_IF_ERROR(co_await barrier());
     header_.autoclear_features = kept;
   }
   co_return ok();
@@ -59,28 +61,45 @@ Task<Result<HostRun>> Writer::reserve_compressed(uint64_t guest_offset, uint64_t
   co_return HostRun{guest_offset, host_offset, payload, &data_file_};
 }
 
+Task<Result<void>> Writer::barrier() {
+  if (!is_ordered_) co_return ok();
+  if (&data_file_ != &io_.file()) {
+    CO_RETURN_IF_ERROR(co_await data_file_.flush());
+  }
+  CO_RETURN_IF_ERROR(co_await io_.file().flush());
+  co_return ok();
+}
+
 Task<Result<void>> Writer::write_l2_back() {
-  // An L2 entry must not reach the file before the refcount of what it shows.
-  CO_RETURN_IF_ERROR(co_await refcounts_.flush());
+  if (!tables_.has_dirty_tables()) co_return ok();
+  // An L2 entry must not reach the file before the refcount and the bytes of what it shows.
+  CO_RETURN_IF_ERROR(co_await allocator_.flush());
+  CO_RETURN_IF_ERROR(co_await barrier());
   CO_RETURN_IF_ERROR(co_await tables_.write_dirty_tables());
   co_return ok();
 }
 
+Task<Result<void>> Writer::free_much_released() {
+  if (allocator_.has_many_released()) {
+    CO_RETURN_IF_ERROR(co_await flush(false));
+  }
+  co_return ok();
+}
+
 Task<Result<void>> Writer::flush(bool sync) {
+  CO_RETURN_IF_ERROR(co_await write_l2_back());
   CO_RETURN_IF_ERROR(co_await allocator_.flush());
-  if (sync && &data_file_ != &io_.file()) {
-    CO_RETURN_IF_ERROR(co_await data_file_.flush());
+  if (tables_.is_l1_dirty()) {
+    CO_RETURN_IF_ERROR(co_await barrier());
+    CO_RETURN_IF_ERROR(co_await tables_.write_dirty_l1());
+  }
+  if (allocator_.has_released()) {
+    CO_RETURN_IF_ERROR(co_await barrier());
+    CO_RETURN_IF_ERROR(co_await allocator_.free_released());
+    CO_RETURN_IF_ERROR(co_await allocator_.flush());
   }
   if (sync) {
-    CO_RETURN_IF_ERROR(co_await io_.file().flush());
-  }
-  CO_RETURN_IF_ERROR(co_await tables_.write_dirty_tables());
-  if (sync) {
-    CO_RETURN_IF_ERROR(co_await io_.file().flush());
-  }
-  CO_RETURN_IF_ERROR(co_await tables_.write_dirty_l1());
-  if (sync) {
-    CO_RETURN_IF_ERROR(co_await io_.file().flush());
+    CO_RETURN_IF_ERROR(co_await barrier());
   }
   co_return ok();
 }
@@ -102,8 +121,8 @@ Task<Result<void>> Writer::release_pending() {
     // Another holder may have linked the cluster already: then it is in use.
     const bool is_linked = !entry.is_compressed() && entry.host_offset().bytes() == run.host_offset;
     if (is_linked) continue;
-    CO_RETURN_IF_ERROR(
-        co_await allocator_.release({run.host_offset >> header_.cluster_bits, run.clusters}));
+    CO_RETURN_IF_ERROR(co_await allocator_.release_unused(
+        {run.host_offset >> header_.cluster_bits, run.clusters}));
   }
   co_return ok();
 }

@@ -10,6 +10,7 @@ Task<Result<void>> Writer::write_zeroes(uint64_t guest_offset, uint64_t length, 
   const unsigned bits = header_.cluster_bits;
   const uint64_t guest_end = guest_offset + length;
   while (guest_offset < guest_end) {
+    CO_RETURN_IF_ERROR(co_await free_much_released());
     const uint64_t start = round_down(guest_offset, cluster_size());
     const uint64_t next = start + cluster_size();
     // The end of the disk ends its last cluster, wherever that is.

@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -110,9 +111,15 @@ class Qcow2Disk {
     return all;
   }
   std::vector<std::byte> read(uint64_t guest_offset, uint64_t length) {
+    std::optional<std::vector<std::byte>> bytes = try_read(guest_offset, length);
+    REQUIRE(bytes.has_value());
+    return *std::move(bytes);
+  }
+  /// Nothing when an extent cannot be read.
+  std::optional<std::vector<std::byte>> try_read(uint64_t guest_offset, uint64_t length) {
     const ExtentList extents = map(guest_offset, length);
     std::vector<std::byte> bytes(length);
-    REQUIRE_THAT(read_extents(extents, bytes), IsOk());
+    if (!read_extents(extents, bytes)) return std::nullopt;
     if (image->info().backing_file.empty()) return bytes;
     for (const Extent& extent : extents) {
       if (extent.kind != ExtentKind::kUnallocated) continue;

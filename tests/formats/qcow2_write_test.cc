@@ -135,6 +135,7 @@ TEST_CASE("Writer: the edges of a cluster that was used before are zeroed", "[fo
   disk.open(true);
   disk.write(0, pattern(0, kCluster));
   REQUIRE_THAT(run_inline(disk.image->write_zeroes(0, kCluster, true)), IsOk());
+  REQUIRE_THAT(run_inline(disk.image->flush(false)), IsOk());
   disk.write(2 * kCluster + 1024, pattern(0, 512));
   CHECK(host_cluster(disk, 2, kCluster) == 5);
   CHECK(is_zero(disk.read(2 * kCluster, 1024)));

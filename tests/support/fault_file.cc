@@ -51,14 +51,16 @@ uint64_t FaultScript::fired() const {
   return fired_;
 }
 
-Result<void> FaultScript::admit(FileOperation operation, uint64_t host_offset, uint64_t length) {
+Result<void> FaultScript::before(const FileCall& call) {
+  const uint64_t host_offset = call.host_offset;
+  const uint64_t length = call.length;
   const std::lock_guard lock(mutex_);
-  ++counts_[static_cast<size_t>(operation)];
+  ++counts_[static_cast<size_t>(call.operation)];
   int errno_value = 0;
   for (Rule& rule : rules_) {
     const bool touches = host_offset - std::min(host_offset, rule.host_offset) < rule.length &&
                          (length == 0 || rule.host_offset < host_offset + length);
-    if (rule.is_spent || !rule.kinds.contains(operation) || !touches) continue;
+    if (rule.is_spent || !rule.kinds.contains(call.operation) || !touches) continue;
     if (rule.countdown > 0) {
       rule.is_spent = --rule.countdown == 0;
       if (!rule.is_spent) continue;
@@ -73,61 +75,6 @@ Result<void> FaultScript::admit(FileOperation operation, uint64_t host_offset, u
 uint64_t FaultScript::readable_end() const {
   const std::lock_guard lock(mutex_);
   return read_cut_.value_or(UINT64_MAX);
-}
-
-FaultFile::FaultFile(std::unique_ptr<BlockingFile> inner, FaultScript& script)
-    : inner_(std::move(inner)), script_(script) {}
-
-Result<size_t> FaultFile::read(uint64_t host_offset, std::span<std::byte> buffer) {
-  RETURN_IF_ERROR(script_.admit(FileOperation::kRead, host_offset, buffer.size()));
-  const uint64_t end = script_.readable_end();
-  if (host_offset >= end) return size_t{0};
-  return inner_->read(host_offset,
-                      buffer.first(std::min<uint64_t>(buffer.size(), end - host_offset)));
-}
-
-Result<void> FaultFile::write(uint64_t host_offset, std::span<const std::byte> data) {
-  RETURN_IF_ERROR(script_.admit(FileOperation::kWrite, host_offset, data.size()));
-  return inner_->write(host_offset, data);
-}
-
-Result<void> FaultFile::write_zeroes(uint64_t host_offset, uint64_t length, ZeroFlags flags) {
-  RETURN_IF_ERROR(script_.admit(FileOperation::kWriteZeroes, host_offset, length));
-  return inner_->write_zeroes(host_offset, length, flags);
-}
-
-Result<void> FaultFile::discard(uint64_t host_offset, uint64_t length) {
-  RETURN_IF_ERROR(script_.admit(FileOperation::kDiscard, host_offset, length));
-  return inner_->discard(host_offset, length);
-}
-
-Result<void> FaultFile::flush() {
-  RETURN_IF_ERROR(script_.admit(FileOperation::kFlush, 0, 0));
-  return inner_->flush();
-}
-
-Result<void> FaultFile::truncate(uint64_t length) {
-  RETURN_IF_ERROR(script_.admit(FileOperation::kTruncate, length, 0));
-  return inner_->truncate(length);
-}
-
-Result<void> FaultFile::allocate(uint64_t host_offset, uint64_t length) {
-  RETURN_IF_ERROR(script_.admit(FileOperation::kAllocate, host_offset, length));
-  return inner_->allocate(host_offset, length);
-}
-
-Result<FileExtent> FaultFile::block_status(uint64_t host_offset, uint64_t length) {
-  RETURN_IF_ERROR(script_.admit(FileOperation::kBlockStatus, host_offset, length));
-  return inner_->block_status(host_offset, length);
-}
-
-Result<FileStat> FaultFile::stat() {
-  RETURN_IF_ERROR(script_.admit(FileOperation::kStat, 0, 0));
-  return inner_->stat();
-}
-
-void FaultFile::will_need(uint64_t host_offset, uint64_t length) {
-  inner_->will_need(host_offset, length);
 }
 
 }  // namespace imgconv::test

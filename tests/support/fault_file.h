@@ -1,22 +1,19 @@
-// FaultFile: a BlockingFile that fails by script, around another one that does the work.
-//
-// The script is apart from the file, since one script usually rules every file of a test ("fail the
-// k-th operation of the whole run"). It must outlive the files. Both are safe on any thread.
+// FaultScript: makes the files fail around which a FaultFile is put. One script rules every file of
+// a test ("fail the k-th operation of the whole run"). Safe on any thread.
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "loop/blocking_file.h"
 #include "tests/support/file_operation.h"
+#include "tests/support/hooked_file.h"
 
 namespace imgconv::test {
 
-class FaultScript {
+class FaultScript final : public FileHook {
  public:
   /// The nth matching operation from now on (1 is the next) fails, only that one.
   void fail_nth(OperationSet kinds, uint64_t n, int errno_value);
@@ -34,9 +31,10 @@ class FaultScript {
   /// Failures injected so far.
   uint64_t fired() const;
 
- private:
-  friend class FaultFile;
+  Result<void> before(const FileCall& call) override;
+  uint64_t readable_end() const override;
 
+ private:
   struct Rule {
     OperationSet kinds;
     int errno_value = 0;
@@ -47,9 +45,6 @@ class FaultScript {
     bool is_spent = false;
   };
 
-  Result<void> admit(FileOperation operation, uint64_t host_offset, uint64_t length);
-  uint64_t readable_end() const;
-
   mutable std::mutex mutex_;
   // Guarded by mutex_, all of them.
   std::vector<Rule> rules_;
@@ -58,26 +53,6 @@ class FaultScript {
   std::optional<uint64_t> read_cut_;
 };
 
-class FaultFile final : public BlockingFile {
- public:
-  FaultFile(std::unique_ptr<BlockingFile> inner, FaultScript& script);
-
-  Result<size_t> read(uint64_t host_offset, std::span<std::byte> buffer) override;
-  Result<void> write(uint64_t host_offset, std::span<const std::byte> data) override;
-  Result<void> write_zeroes(uint64_t host_offset, uint64_t length, ZeroFlags flags) override;
-  Result<void> discard(uint64_t host_offset, uint64_t length) override;
-  Result<void> flush() override;
-  Result<void> truncate(uint64_t length) override;
-  Result<void> allocate(uint64_t host_offset, uint64_t length) override;
-  Result<FileExtent> block_status(uint64_t host_offset, uint64_t length) override;
-  Result<FileStat> stat() override;
-  void will_need(uint64_t host_offset, uint64_t length) override;
-  int descriptor() const override { return -1; }
-  const std::string& name() const override { return inner_->name(); }
-
- private:
-  const std::unique_ptr<BlockingFile> inner_;
-  FaultScript& script_;
-};
+using FaultFile = HookedFile;
 
 }  // namespace imgconv::test

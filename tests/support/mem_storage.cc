@@ -23,6 +23,12 @@ MemContent& MemStorage::add(const std::string& name, MemFileTraits traits) {
   return *contents_[name];
 }
 
+std::vector<std::string> MemStorage::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, content] : contents_) names.push_back(name);
+  return names;
+}
+
 std::unique_ptr<File> MemStorage::file(const std::string& name, bool writable) {
   content(name);
   std::unique_ptr<BlockingFile> blocking =

@@ -31,6 +31,7 @@ class MemStorage final : public Storage {
   /// Makes or replaces a file by an empty one of unusual traits.
   MemContent& add(const std::string& name, MemFileTraits traits);
   std::vector<std::byte> bytes(const std::string& name) { return content(name).bytes(); }
+  std::vector<std::string> names() const;
   /// Decorates every file opened or created from now on.
   void set_wrapper(Wrapper wrapper) { wrapper_ = std::move(wrapper); }
   /// Files opened or created from now on say what files of the ring say: better one request at a

@@ -1,18 +1,16 @@
-// TraceFile: a BlockingFile that records what is done to another one, so that a test can assert
-// what was not done ("no write for a hole") and in which order ("refcounts before L2").
+// TraceLog: records what is done to the files around which a TraceFile is put, so that a test can
+// assert what was not done ("no write for a hole") and in which order ("refcounts before L2").
 //
-// The log is apart from the file, since one log usually covers every file of a test; it must
-// outlive them. An operation is recorded before it is done. Both are safe on any thread.
+// An operation is recorded before it is done. Safe on any thread.
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
-#include "loop/blocking_file.h"
 #include "tests/support/file_operation.h"
+#include "tests/support/hooked_file.h"
 
 namespace imgconv::test {
 
@@ -25,8 +23,9 @@ struct TraceEntry {
   uint64_t host_end() const { return host_offset + length; }
 };
 
-class TraceLog {
+class TraceLog final : public FileHook {
  public:
+  Result<void> before(const FileCall& call) override;
   /// In the order of the calls.
   std::vector<TraceEntry> entries(OperationSet kinds = kAnyOperation) const;
   /// By offset, then length: for work whose order does not matter.
@@ -48,28 +47,6 @@ class TraceLog {
 std::string to_string(const TraceEntry& entry);
 std::vector<std::string> to_strings(const std::vector<TraceEntry>& entries);
 
-class TraceFile final : public BlockingFile {
- public:
-  TraceFile(std::unique_ptr<BlockingFile> inner, TraceLog& log);
-
-  Result<size_t> read(uint64_t host_offset, std::span<std::byte> buffer) override;
-  Result<void> write(uint64_t host_offset, std::span<const std::byte> data) override;
-  Result<void> write_zeroes(uint64_t host_offset, uint64_t length, ZeroFlags flags) override;
-  Result<void> discard(uint64_t host_offset, uint64_t length) override;
-  Result<void> flush() override;
-  Result<void> truncate(uint64_t length) override;
-  Result<void> allocate(uint64_t host_offset, uint64_t length) override;
-  Result<FileExtent> block_status(uint64_t host_offset, uint64_t length) override;
-  Result<FileStat> stat() override;
-  void will_need(uint64_t host_offset, uint64_t length) override;
-  int descriptor() const override { return -1; }
-  const std::string& name() const override { return inner_->name(); }
-
- private:
-  void record(FileOperation operation, uint64_t host_offset, uint64_t length);
-
-  const std::unique_ptr<BlockingFile> inner_;
-  TraceLog& log_;
-};
+using TraceFile = HookedFile;
 
 }  // namespace imgconv::test
