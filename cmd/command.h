@@ -19,6 +19,8 @@ struct Command {
   std::span<const OptionDef> options;
   /// argv[0] is the command's name. Returns the exit code; an error is printed and means 1.
   Result<int> (*run)(const Report& report, std::span<char*> argv);
+  /// qemu-img has no such command: called by that name, the program does not know it either.
+  bool imgconv_only = false;
 };
 
 }  // namespace imgconv

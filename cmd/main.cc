@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "cmd/check_command.h"
 #include "cmd/command.h"
@@ -33,8 +34,17 @@ constexpr OptionDef kGlobalOptions[] = {
     {'T', {"trace"}, "SPEC", "accepted and ignored", 1},
 };
 
-const Command* find_command(std::string_view name) {
+/// The commands of the program that we are called as.
+std::vector<const Command*> commands_of(const Report& report) {
+  std::vector<const Command*> commands;
   for (const Command* command : kCommands) {
+    if (!command->imgconv_only || report.program_name() != "qemu-img") commands.push_back(command);
+  }
+  return commands;
+}
+
+const Command* find_command(std::span<const Command* const> commands, std::string_view name) {
+  for (const Command* command : commands) {
     if (command->name == name) return command;
   }
   return nullptr;
@@ -49,17 +59,18 @@ Result<int> run(const Report& report, std::span<char*> argv) {
                                                     return ok();
                                                   },
                                                   OperandOrder::kStopAtFirst));
+  const std::vector<const Command*> commands = commands_of(report);
   if (wants_version) {
     print_version(report);
     return 0;
   }
   if (arguments.wants_help) {
-    print_general_help(report, kCommands);
+    print_general_help(report, commands);
     return 0;
   }
   if (arguments.operands.empty()) return report.usage_error("Not enough arguments");
   const std::string& name = arguments.operands.front();
-  const Command* command = find_command(name);
+  const Command* command = find_command(commands, name);
   if (command == nullptr) {
     return report.usage_error(fmt::format("Command not found: {}", name));
   }

@@ -1,0 +1,83 @@
+// explore: everything that a program may do under a memory model, by enumeration of its candidate
+// executions (who reads from whom, in which order the writes to a word take effect) and the model's
+// axioms over each of them. Exhaustive: what is not among the outcomes cannot happen.
+//
+// Bounded by kMaxCandidates and by 64 memory accesses; a program beyond that is refused, never
+// answered in part. Pure, any thread; milliseconds for protocols of two threads.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "loop/memory_model/model.h"
+#include "loop/memory_model/program.h"
+#include "loop/result.h"
+
+namespace imgconv::memory_model {
+
+/// Beyond this many candidate executions explore() gives up with E2BIG.
+inline constexpr uint64_t kMaxCandidates = 4'000'000;
+
+/// How an execution ended.
+struct Outcome {
+  /// By thread, then by RegisterId.
+  std::vector<std::vector<int64_t>> registers;
+  /// By LocationId.
+  std::vector<int64_t> memory;
+
+  auto operator<=>(const Outcome&) const = default;
+};
+
+/// One line of a timeline: an access takes effect (a load is satisfied, a store becomes visible to
+/// the others), or a fence is passed.
+struct Step {
+  enum class Kind : uint8_t { kRead, kWrite, kReadModifyWrite, kFence };
+
+  uint32_t thread = 0;
+  Kind kind = Kind::kFence;
+  std::optional<LocationId> location;
+  /// Where the statement stands in its thread's program, from 1.
+  uint32_t position = 0;
+  int64_t value_read = 0;
+  int64_t value_written = 0;
+  /// The instruction under the model, or the C++ operation: "ldaxr", "dmb ish", "exchange seq_cst".
+  std::string instruction;
+  /// The statement in the source's own words.
+  std::string text;
+  /// The step that wrote what is read; none if it is the initial value.
+  std::optional<size_t> reads_from;
+  /// Earlier in its thread's program but later in this timeline.
+  std::vector<size_t> overtaken;
+};
+
+/// An execution in which the condition is met, in an order that the model's global order allows.
+struct Witness {
+  std::vector<Step> steps;
+  Outcome outcome;
+  /// Which step took effect ahead of its turn and which one it overtook, as sentences; one sentence
+  /// says so when nothing did.
+  std::vector<std::string> remarks;
+};
+
+struct Exploration {
+  /// Some allowed execution ends as the condition says (kExists, kNotExists), or against it
+  /// (kForAll).
+  bool is_reachable = false;
+  uint64_t allowed_executions = 0;
+  uint64_t reaching_executions = 0;
+  /// What the allowed executions end with.
+  std::set<Outcome> outcomes;
+  /// C++20 only: two conflicting accesses, one of them kPlain, that nothing orders.
+  bool has_data_race = false;
+  /// The shortest one, if is_reachable.
+  std::optional<Witness> witness;
+};
+
+/// `dropped`: clauses of the model to do without. For tests.
+Result<Exploration> explore(const Program& program, Model model, const ClauseSet& dropped = {});
+
+}  // namespace imgconv::memory_model
