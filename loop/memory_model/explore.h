@@ -20,7 +20,7 @@
 namespace imgconv::memory_model {
 
 /// Beyond this many candidate executions explore() gives up with E2BIG.
-inline constexpr uint64_t kMaxCandidates = 4'000'000;
+inline constexpr uint64_t kMaxCandidates = 1'000'000;
 
 /// How an execution ended.
 struct Outcome {
@@ -40,27 +40,23 @@ struct Step {
   uint32_t thread = 0;
   Kind kind = Kind::kFence;
   std::optional<LocationId> location;
-  /// Where the statement stands in its thread's program, from 1.
-  uint32_t position = 0;
+  /// Of the program that was explored.
+  const Statement* statement = nullptr;
   int64_t value_read = 0;
   int64_t value_written = 0;
-  /// The instruction under the model, or the C++ operation: "ldaxr", "dmb ish", "exchange seq_cst".
+  /// The instruction under the model, or the memory order of C++: "ldaxr", "dmb ish", "seq_cst".
   std::string instruction;
-  /// The statement in the source's own words.
-  std::string text;
   /// The step that wrote what is read; none if it is the initial value.
   std::optional<size_t> reads_from;
   /// Earlier in its thread's program but later in this timeline.
   std::vector<size_t> overtaken;
 };
 
-/// An execution in which the condition is met, in an order that the model's global order allows.
+/// An execution in which the condition is met, in an order that the model permits. Refers to the
+/// program.
 struct Witness {
   std::vector<Step> steps;
   Outcome outcome;
-  /// Which step took effect ahead of its turn and which one it overtook, as sentences; one sentence
-  /// says so when nothing did.
-  std::vector<std::string> remarks;
 };
 
 struct Exploration {

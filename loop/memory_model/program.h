@@ -89,9 +89,9 @@ struct Statement {
   std::optional<RegisterId> success;
   std::vector<Statement> then_branch;
   std::vector<Statement> else_branch;
-  /// Where it stands in the source, from 1; the source's own words.
+  /// Where it stands in the source, and its number in the thread; both from 1.
   uint32_t line = 0;
-  std::string text;
+  uint32_t position = 0;
 };
 
 struct Thread {
@@ -131,7 +131,7 @@ struct Program {
   std::vector<Thread> threads;
   Quantifier quantifier = Quantifier::kExists;
   Condition condition;
-  /// The condition in the source's own words.
+  /// The proposition in the source's own words.
   std::string condition_text;
 };
 
