@@ -56,6 +56,9 @@ class BasicWakeGate {
            armed_.exchange(false, std::memory_order_relaxed);
   }
 
+  /// For reports, which may be out of date when they are read.
+  bool is_armed() const { return armed_.load(std::memory_order_relaxed); }
+
  private:
   typename Sync::template Atomic<bool> armed_{false};
 };

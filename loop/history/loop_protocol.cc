@@ -1,0 +1,83 @@
+#include "loop/history/loop_protocol.h"
+
+#include "loop/history/catalogue.h"
+
+namespace imgconv::history {
+namespace {
+
+/// A variant behind the interface. Each call is a side: it ends with leave().
+template <class Variant, class Sync>
+class Adapter final : public LoopProtocol {
+ public:
+  bool post(Job& job) override {
+    const bool must_signal = variant_.post(job);
+    Sync::leave();
+    return must_signal;
+  }
+  bool prepare() override {
+    const bool may_sleep = variant_.prepare();
+    Sync::leave();
+    return may_sleep;
+  }
+  void check(bool was_signalled) override {
+    variant_.check(was_signalled);
+    Sync::leave();
+  }
+  Job* dispatch() override {
+    Job* const jobs = variant_.dispatch();
+    Sync::leave();
+    return jobs;
+  }
+  ProtocolState state() const override {
+    ProtocolState state;
+    variant_.visit_words([&state](std::string_view name, uint64_t value) {
+      state.words.push_back({name, value});
+    });
+    state.has_undelivered = variant_.has_undelivered();
+    return state;
+  }
+  Job* rescue() override { return variant_.rescue(); }
+
+ private:
+  Variant variant_;
+};
+
+struct CollectIds {
+  std::vector<std::string_view>& ids;
+
+  template <class Variant>
+  void operator()(std::string_view id) const {
+    ids.push_back(id);
+  }
+};
+
+template <class Sync>
+struct MakeById {
+  std::string_view wanted;
+  std::unique_ptr<LoopProtocol>& made;
+
+  template <class Variant>
+  void operator()(std::string_view id) const {
+    if (id == wanted) made = std::make_unique<Adapter<Variant, Sync>>();
+  }
+};
+
+}  // namespace
+
+std::vector<std::string_view> loop_protocol_ids() {
+  std::vector<std::string_view> ids;
+  visit_catalogue<NativeSync>(CollectIds{ids});
+  return ids;
+}
+
+std::unique_ptr<LoopProtocol> make_loop_protocol(std::string_view id, Memory memory,
+                                                 uint64_t seed) {
+  std::unique_ptr<LoopProtocol> made;
+  if (memory == Memory::kNative) {
+    visit_catalogue<NativeSync>(MakeById<NativeSync>{id, made});
+  }
+  (void)seed;
+  return made;
+}
+
+}  // namespace imgconv::history

@@ -1,0 +1,125 @@
+// How finished jobs travel in loop/history/, apart from the protocol's words. JobStack: published
+// with the schedule itself. RequestList: the pool's list of requests, each with a word that says
+// "done", which a callback may read too early; the protocols about stale data use it.
+//
+// push, add: any thread. The rest: loop thread. Neither owns a job. The plumbing is on plain
+// std::atomic whatever the policy, so that only the words of the case file misbehave.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstdint>
+
+#include "loop/executor.h"
+#include "loop/history/history_sync.h"
+#include "loop/inbox.h"
+
+namespace imgconv::history {
+
+/// Jobs in order, linked by `next`.
+class JobList {
+ public:
+  void append(Job* chain) {
+    if (chain == nullptr) return;
+    (head_ == nullptr ? head_ : tail_->next) = chain;
+    tail_ = chain;
+    while (tail_->next != nullptr) tail_ = tail_->next;
+  }
+  Job* head() const { return head_; }
+
+ private:
+  Job* head_ = nullptr;
+  Job* tail_ = nullptr;
+};
+
+using JobStack = Inbox<Job>;
+
+template <class Sync>
+class RequestList {
+ public:
+  struct Request {
+    typename Sync::template Atomic<uint32_t> done{0};
+    // Written by add(), published by the bit in in_use_.
+    Job* job = nullptr;
+    // What `done` holds when this use of the slot is over. A new one each time, so that nobody has
+    // to reset `done`, which would be one more racing store.
+    uint32_t serial = 0;
+  };
+
+  /// Any thread. Limit: with 64 requests not yet taken it waits for the loop.
+  Request& add(Job& job) {
+    job.next = nullptr;
+    for (;;) {
+      uint64_t reserved = reserved_.load(std::memory_order_relaxed);
+      if (reserved == ~uint64_t{0}) {
+        Sync::relax();
+        continue;
+      }
+      const int index = std::countr_one(reserved);
+      const uint64_t bit = uint64_t{1} << index;
+      if (!reserved_.compare_exchange_weak(reserved, reserved | bit, std::memory_order_acquire,
+                                           std::memory_order_relaxed)) {
+        continue;
+      }
+      Request& request = requests_[static_cast<size_t>(index)];
+      request.job = &job;
+      ++request.serial;
+      in_use_.fetch_or(bit, std::memory_order_release);
+      return request;
+    }
+  }
+
+  /// Reads each request's word: the jobs of those that are done.
+  Job* take_done() {
+    JobList taken;
+    visit([this, &taken](Request& request, uint64_t bit) {
+      if (!is_done(request)) return;
+      taken.append(request.job);
+      release(bit);
+    });
+    return taken.head();
+  }
+
+  bool has_done() {
+    bool found = false;
+    visit([&found](Request& request, uint64_t) { found = found || is_done(request); });
+    return found;
+  }
+
+  bool is_empty() const { return in_use_.load(std::memory_order_relaxed) == 0; }
+
+  /// Without the words.
+  Job* take_all() {
+    JobList taken;
+    visit([this, &taken](Request& request, uint64_t bit) {
+      taken.append(request.job);
+      release(bit);
+    });
+    return taken.head();
+  }
+
+ private:
+  static bool is_done(Request& request) {
+    // As weak as the case file has it; the job's content comes with in_use_.
+    return request.done.load(std::memory_order_relaxed) == request.serial;
+  }
+
+  template <class Visitor>
+  void visit(Visitor visitor) {
+    for (uint64_t left = in_use_.load(std::memory_order_acquire); left != 0; left &= left - 1) {
+      visitor(requests_[static_cast<size_t>(std::countr_zero(left))], left & -left);
+    }
+  }
+
+  void release(uint64_t bit) {
+    in_use_.fetch_and(~bit, std::memory_order_relaxed);
+    reserved_.fetch_and(~bit, std::memory_order_release);
+  }
+
+  std::array<Request, 64> requests_;
+  std::atomic<uint64_t> reserved_{0};
+  std::atomic<uint64_t> in_use_{0};
+};
+
+}  // namespace imgconv::history

@@ -1,0 +1,55 @@
+#include "loop/history/loop_protocol.h"
+
+#include <catch2/catch.hpp>
+#include <string>
+
+namespace imgconv::history {
+namespace {
+
+class EmptyJob final : public Job {
+ public:
+  void run() override {}
+  void complete() override {}
+};
+
+int length(const Job* job) {
+  int length = 0;
+  for (; job != nullptr; job = job->next) ++length;
+  return length;
+}
+
+TEST_CASE("LoopProtocol: without concurrency each protocol of the case file delivers", "[loop]") {
+  for (const std::string_view id : loop_protocol_ids()) {
+    INFO(std::string(id));
+    const auto protocol = make_loop_protocol(id, Memory::kNative, 1);
+    REQUIRE(protocol != nullptr);
+    EmptyJob jobs[3];
+
+    // Asleep: the first job asks for a signal.
+    REQUIRE(protocol->prepare());
+    CHECK_FALSE(protocol->state().has_undelivered);
+    CHECK(protocol->post(jobs[0]));
+    CHECK(protocol->state().has_undelivered);
+    protocol->check(true);
+    CHECK(length(protocol->dispatch()) == 1);
+    CHECK(protocol->dispatch() == nullptr);
+
+    // Awake: what was posted keeps the loop from sleeping, if it was not signalled.
+    const bool was_signalled = protocol->post(jobs[1]);
+    if (!was_signalled) CHECK_FALSE(protocol->prepare());
+    protocol->check(was_signalled);
+    CHECK(length(protocol->dispatch()) == 1);
+    CHECK_FALSE(protocol->state().has_undelivered);
+
+    (void)protocol->post(jobs[2]);
+    CHECK(length(protocol->rescue()) == 1);
+    CHECK_FALSE(protocol->state().has_undelivered);
+  }
+}
+
+TEST_CASE("LoopProtocol: an id that the case file does not have makes nothing", "[loop]") {
+  CHECK(make_loop_protocol("V99", Memory::kNative, 1) == nullptr);
+}
+
+}  // namespace
+}  // namespace imgconv::history
