@@ -1,7 +1,6 @@
 // imgconv: the program. Global options, then one of the commands.
 #include <fmt/format.h>
 
-#include <array>
 #include <csignal>
 #include <cstdio>
 #include <span>
@@ -19,15 +18,17 @@
 #include "cmd/measure_command.h"
 #include "cmd/option_parser.h"
 #include "cmd/progress_bar.h"
+#include "cmd/rebase_command.h"
 #include "cmd/report.h"
 #include "loop/try.h"
 
 namespace imgconv {
 namespace {
 
-constexpr std::array<const Command*, 7> kCommands = {
+constexpr const Command* kCommands[] = {
     &kCheckCommand, &kCompareCommand, &kConvertCommand, &kCreateCommand,
-    &kInfoCommand,  &kMapCommand,     &kMeasureCommand};
+    &kInfoCommand,  &kMapCommand,     &kMeasureCommand, &kRebaseCommand,
+};
 
 constexpr OptionDef kGlobalOptions[] = {
     {'V', {"version"}, nullptr, "print the version and exit", 1},

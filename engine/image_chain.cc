@@ -136,10 +136,6 @@ Task<Result<void>> ImageChain::read(uint64_t guest_offset, std::span<std::byte> 
   co_return co_await read_layers(0, guest_offset, buffer);
 }
 
-Task<Result<void>> ImageChain::read_below_top(uint64_t guest_offset, std::span<std::byte> buffer) {
-  co_return co_await read_layers(1, guest_offset, buffer);
-}
-
 Task<Result<void>> ImageChain::read_layers(unsigned first, uint64_t guest_offset,
                                            std::span<std::byte> buffer) {
   const unsigned count = static_cast<unsigned>(layers_.size());

@@ -53,16 +53,25 @@ class ImageChain {
   const Image& top() const { return *layers_.front().image; }
   /// Bytes, rounded up to 512.
   uint64_t virtual_size() const;
+  /// The same of the layer at this depth. Requires: there is one.
+  uint64_t layer_size(unsigned depth) const;
 
   /// Extents from `guest_offset` on, at least one, adjacent, inside the range; boundaries are those
   /// of QEMU's block status over a chain. Looks at no more than `max_depth` layers. May stop early,
   /// so that an answer stays small. Requires: length > 0, the range lies inside the virtual size.
   Task<Result<std::vector<ChainExtent>>> map(uint64_t guest_offset, uint64_t length,
                                              unsigned max_depth = kAllLayers);
+  /// Extents of the layers [first, end) alone: kUnallocated means that none of them has it.
+  /// Requires: first < end, which is at most the number of layers; the range lies inside the layer
+  /// `first`.
+  Task<Result<std::vector<ChainExtent>>> map_layers(unsigned first, unsigned end,
+                                                    uint64_t guest_offset, uint64_t length);
   /// Fills the buffer with guest bytes; unallocated ranges and anything past the end become zeros.
   Task<Result<void>> read(uint64_t guest_offset, std::span<std::byte> buffer);
-  /// The same without the top layer: what a write that covers a cluster only in part must keep.
-  Task<Result<void>> read_below_top(uint64_t guest_offset, std::span<std::byte> buffer);
+  /// The same without the layers above `first`; zeros when there is none from `first` on. For 1,
+  /// this is what a write that covers a cluster of the top only in part must keep.
+  Task<Result<void>> read_layers(unsigned first, uint64_t guest_offset,
+                                 std::span<std::byte> buffer);
   /// Closes every layer, the top first, and returns the first error. Must be awaited before
   /// destruction when the top is writable.
   Task<Result<void>> close();
@@ -70,13 +79,8 @@ class ImageChain {
  private:
   using ChainExtents = std::vector<ChainExtent>;
 
-  uint64_t layer_size(unsigned depth) const;
-  Task<Result<ChainExtents>> map_layers(unsigned first, unsigned end, uint64_t guest_offset,
-                                        uint64_t length);
   Task<Result<ChainExtents>> map_first(unsigned depth, uint64_t guest_offset, uint64_t length);
   Task<Result<ChainExtents>> fill_from(unsigned depth, const ChainExtents& upper);
-  Task<Result<void>> read_layers(unsigned first, uint64_t guest_offset,
-                                 std::span<std::byte> buffer);
 
   std::vector<Layer> layers_;
   Executor& executor_;

@@ -194,7 +194,7 @@ Task<Result<void>> open_backing_layers(Storage& storage, ImageSpec spec, OpenMod
 /// Cluster-wise writes into the top image need what lies below.
 void connect_backing(ImageChain& chain) {
   chain.top().set_backing_reader([&chain](uint64_t guest_offset, std::span<std::byte> buffer) {
-    return chain.read_below_top(guest_offset, buffer);
+    return chain.read_layers(1, guest_offset, buffer);
   });
 }
 

@@ -34,6 +34,8 @@ struct ImageInfo {
   std::string format;
   uint64_t virtual_size = 0;  ///< As guests see it, in bytes.
   std::optional<uint64_t> cluster_size;
+  /// The smallest range that the image can hold by itself: the cluster, unless it has subclusters.
+  std::optional<uint64_t> subcluster_size;
   /// As the header states them; empty when there is no backing image.
   std::string backing_file;
   std::string backing_format;
@@ -121,6 +123,10 @@ class Image {
   virtual bool reads_as_zeros_initially() const = 0;
   /// Writes metadata out in an order that keeps the image consistent; does not sync unless `sync`.
   virtual Task<Result<void>> flush(bool sync) = 0;
+  /// Another backing file, or none if `name` is empty, in the image's header; what was written
+  /// before is in the file first, so that no crash shows it over the wrong backing file. The layers
+  /// of a chain that is open do not change. ENOTSUP: the format has no backing files.
+  virtual Task<Result<void>> change_backing(const std::string& name, const std::string& format);
   /// Last words to the image: flush(false), drop what was reserved in vain. Must be awaited before
   /// a written image is destroyed; destructors do no I/O.
   virtual Task<Result<void>> close() = 0;

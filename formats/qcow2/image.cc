@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "formats/qcow2/backing_change.h"
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/corruption.h"
 #include "formats/qcow2/mapping.h"
@@ -167,6 +168,17 @@ Task<Result<void>> Qcow2Image::flush(bool sync) {
   if (writer_) {
     CO_RETURN_IF_ERROR(co_await writer_->flush(sync));
   }
+  co_return ok();
+}
+
+Task<Result<void>> Qcow2Image::change_backing(const std::string& name, const std::string& format) {
+  assert(writer_ != nullptr);
+  const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(co_await writer_->flush(true));
+  CO_RETURN_IF_ERROR(co_await qcow2::change_backing(io_, parts_.header, name, format));
+  parts_.info.backing_file = name;
+  parts_.info.backing_format = name.empty() ? "" : format;
+  CO_RETURN_IF_ERROR(co_await parts_.file->flush());
   co_return ok();
 }
 

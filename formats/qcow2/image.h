@@ -54,6 +54,7 @@ class Qcow2Image final : public Image {
   void set_backing_reader(BackingReader reader) override;
   bool reads_as_zeros_initially() const override;
   Task<Result<void>> flush(bool sync) override;
+  Task<Result<void>> change_backing(const std::string& name, const std::string& format) override;
   Task<Result<void>> close() override;
 
  private:

@@ -60,6 +60,7 @@ ImageInfo make_image_info(const Header& header, std::span<const Snapshot> snapsh
   info.format = "qcow2";
   info.virtual_size = header.guest_size();
   info.cluster_size = header.cluster_size();
+  info.subcluster_size = header.subcluster_size();
   info.backing_file = header.backing_file;
   if (!header.backing_file.empty()) {
     info.backing_format = header.extensions.backing_format.value_or(std::string());

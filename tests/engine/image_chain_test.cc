@@ -162,10 +162,10 @@ TEST_CASE_METHOD(ChainFixture, "ImageChain: read takes each byte from the layer 
   CHECK(test::is_zero(bytes.subspan(924)));
 }
 
-TEST_CASE_METHOD(ChainFixture, "ImageChain: read_below_top does not see the top layer") {
+TEST_CASE_METHOD(ChainFixture, "ImageChain: layers below the top are read without it") {
   ImageChain& chain = build({{{1024, kData}}, {{512, kData}}});
   std::vector<std::byte> buffer(1024, std::byte{0x77});
-  REQUIRE_THAT(run_inline(chain.read_below_top(0, buffer)), test::IsOk());
+  REQUIRE_THAT(run_inline(chain.read_layers(1, 0, buffer)), test::IsOk());
   const std::span<const std::byte> bytes(buffer);
   CHECK(std::ranges::equal(bytes.first(512), test::pattern(0, 512, 2)));
   CHECK(test::is_zero(bytes.subspan(512)));
@@ -174,7 +174,7 @@ TEST_CASE_METHOD(ChainFixture, "ImageChain: read_below_top does not see the top 
 TEST_CASE_METHOD(ChainFixture, "ImageChain: without backing image everything below top is zeros") {
   ImageChain& chain = build({{{512, kData}}});
   std::vector<std::byte> buffer(512, std::byte{0x77});
-  REQUIRE_THAT(run_inline(chain.read_below_top(0, buffer)), test::IsOk());
+  REQUIRE_THAT(run_inline(chain.read_layers(1, 0, buffer)), test::IsOk());
   CHECK(test::is_zero(buffer));
 }
 

@@ -1,0 +1,14 @@
+#include "formats/image.h"
+
+#include <cerrno>
+
+namespace imgconv {
+
+// What a format need not offer.
+
+Task<Result<void>> Image::change_backing(const std::string& /*name*/,
+                                         const std::string& /*format*/) {
+  co_return Error::from_errno(ENOTSUP);
+}
+
+}  // namespace imgconv
