@@ -4,12 +4,25 @@
 
 #include <string_view>
 
+#include "loop/history/accept.h"
+#include "loop/history/bh_flag.h"
+#include "loop/history/bh_list.h"
 #include "loop/history/current.h"
+#include "loop/history/dispatching.h"
 #include "loop/history/notify_me.h"
+#include "loop/history/waiters.h"
 
 namespace imgconv::history {
 
 namespace options {
+
+inline constexpr BhFlagOptions kV2Both{.schedule = BhSchedule::kLoadThenStore,
+                                       .clear = BhClear::kStoreThenReadFence};
+inline constexpr BhFlagOptions kV2WorkerFixed{.clear = BhClear::kStoreThenReadFence};
+inline constexpr BhFlagOptions kV2LoopFixed{.schedule = BhSchedule::kLoadThenStore};
+inline constexpr BhFlagOptions kV2Fixed{};
+inline constexpr BhFlagOptions kV10Store{.clear = BhClear::kStore, .reschedules_itself = true};
+inline constexpr BhFlagOptions kV10Exchange{.reschedules_itself = true};
 
 inline constexpr NotifyMeOptions kV3{};
 inline constexpr NotifyMeOptions kV3Poll{
@@ -83,10 +96,15 @@ inline constexpr NotifyMeOptions kV5NoWorkerFence{.announce = Announce::kStore,
 
 }  // namespace options
 
-/// Calls `visitor.template operator()<Variant>(id)` for each id, in the order of the case file.
+/// Calls `visitor.template operator()<Variant>(id)` for each id whose program has two sides, in the
+/// order of the case file. That is all but V1, which takes three threads: NestedPoller.
 template <class Sync, class Visitor>
 void visit_catalogue(Visitor visitor) {
   using namespace options;
+  visitor.template operator()<BhFlag<Sync, kV2Both>>("V2_both");
+  visitor.template operator()<BhFlag<Sync, kV2WorkerFixed>>("V2_fixK_only");
+  visitor.template operator()<BhFlag<Sync, kV2LoopFixed>>("V2_fixM_only");
+  visitor.template operator()<BhFlag<Sync, kV2Fixed>>("V2_fixed");
   visitor.template operator()<NotifyMe<Sync, kV3>>("V3");
   visitor.template operator()<NotifyMe<Sync, kV3Poll>>("V3_poll");
   visitor.template operator()<NotifyMe<Sync, kV3Oneshot>>("V3_oneshot");
@@ -98,6 +116,8 @@ void visit_catalogue(Visitor visitor) {
   visitor.template operator()<NotifyMe<Sync, kV3Patch2>>("V3d_asposted");
   visitor.template operator()<NotifyMe<Sync, kV3BothPatches>>("V3e_asposted");
   visitor.template operator()<NotifyMe<Sync, kV3AllSeqCst>>("V3e_sc");
+  // A red herring: padding changes no order.
+  visitor.template operator()<NotifyMe<Sync, kV3>>("V3f_padding");
   visitor.template operator()<NotifyMe<Sync, kV3Always>>("V3g_always");
   visitor.template operator()<NotifyMe<Sync, kV3GccSync>>("V3h_sync_gcc");
   visitor.template operator()<NotifyMe<Sync, kV3ReleaseThenFence>>("V3i_relfence");
@@ -111,6 +131,18 @@ void visit_catalogue(Visitor visitor) {
   visitor.template operator()<NotifyMe<Sync, kV5>>("V5");
   visitor.template operator()<NotifyMe<Sync, kV5NoLoopFence>>("V5_noMfence");
   visitor.template operator()<NotifyMe<Sync, kV5NoWorkerFence>>("V5_noKfence");
+  visitor.template operator()<BhList<Sync, BhListMeeting::kFlags>>("V6_pending");
+  visitor.template operator()<BhList<Sync, BhListMeeting::kList>>("V6_list");
+  visitor.template operator()<QemuEvent<Sync, EventReset::kReadThenOr>>("V7_old");
+  visitor.template operator()<QemuEvent<Sync, EventReset::kOrThenFence>>("V7_fixed");
+  visitor.template operator()<QemuAioWait<Sync, Barriers::kNone>>("V8_old");
+  visitor.template operator()<QemuAioWait<Sync, Barriers::kBothSides>>("V8_fixed");
+  visitor.template operator()<QemuCoMutex<Sync, HandoffLook::kAcquire>>("V9_old");
+  visitor.template operator()<QemuCoMutex<Sync, HandoffLook::kFenceThenRelaxed>>("V9_fixed");
+  visitor.template operator()<BhFlag<Sync, kV10Store>>("V10_2014");
+  visitor.template operator()<BhFlag<Sync, kV10Exchange>>("V10_rmw");
+  visitor.template operator()<Accept<Sync, AcceptProgram::kAccept>>("V11_accept_store");
+  visitor.template operator()<Accept<Sync, AcceptProgram::kSleep>>("V11_sleep");
   visitor.template operator()<Current<Sync>>("current");
 }
 

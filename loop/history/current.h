@@ -4,6 +4,7 @@
 
 #include "loop/executor.h"
 #include "loop/history/history_sync.h"
+#include "loop/history/requests.h"
 #include "loop/inbox.h"
 #include "loop/wake_gate.h"
 
@@ -19,6 +20,11 @@ class Current {
   void check(bool /*was_signalled*/) { gate_.disarm(); }
   Job* dispatch() { return inbox_.is_empty() ? nullptr : inbox_.drain(); }
 
+  // The case file's program.
+  void before_program() {}
+  void loop_side() { (void)prepare(); }
+  void worker_side() { (void)post(job_of_program_); }
+
   template <class Visitor>
   void visit_words(Visitor visitor) const {
     visitor("armed", gate_.is_armed() ? 1 : 0);
@@ -29,6 +35,7 @@ class Current {
  private:
   BasicWakeGate<Sync> gate_;
   BasicInbox<Job, Sync> inbox_;
+  NoJob job_of_program_;
 };
 
 }  // namespace imgconv::history

@@ -1,5 +1,6 @@
 #include "loop/history/loop_protocol.h"
 
+#include "loop/history/armv8_sync.h"
 #include "loop/history/catalogue.h"
 
 namespace imgconv::history {
@@ -42,6 +43,9 @@ class Adapter final : public LoopProtocol {
   Variant variant_;
 };
 
+// The one whose program has three sides.
+constexpr std::string_view kThreeThreads = "V1";
+
 struct CollectIds {
   std::vector<std::string_view>& ids;
 
@@ -62,22 +66,27 @@ struct MakeById {
   }
 };
 
+template <class Sync>
+std::unique_ptr<LoopProtocol> make(std::string_view id) {
+  if (id == kThreeThreads) return std::make_unique<Adapter<NestedPoller<Sync>, Sync>>();
+  std::unique_ptr<LoopProtocol> made;
+  visit_catalogue<Sync>(MakeById<Sync>{id, made});
+  return made;
+}
+
 }  // namespace
 
 std::vector<std::string_view> loop_protocol_ids() {
-  std::vector<std::string_view> ids;
+  std::vector<std::string_view> ids = {kThreeThreads};
   visit_catalogue<NativeSync>(CollectIds{ids});
   return ids;
 }
 
 std::unique_ptr<LoopProtocol> make_loop_protocol(std::string_view id, Memory memory,
                                                  uint64_t seed) {
-  std::unique_ptr<LoopProtocol> made;
-  if (memory == Memory::kNative) {
-    visit_catalogue<NativeSync>(MakeById<NativeSync>{id, made});
-  }
-  (void)seed;
-  return made;
+  if (memory == Memory::kNative) return make<NativeSync>(id);
+  Armv8Sync::seed(seed);
+  return make<Armv8Sync>(id);
 }
 
 }  // namespace imgconv::history

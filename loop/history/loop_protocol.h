@@ -59,8 +59,8 @@ class LoopProtocol {
   virtual Job* rescue() = 0;
 };
 
-/// The ids of the case file that make_loop_protocol() knows, in its order. "current" is the shipped
-/// gate and inbox.
+/// The ids that make_loop_protocol() knows: those of the case file. "current" is the shipped gate
+/// and inbox.
 std::vector<std::string_view> loop_protocol_ids();
 
 /// Null for an unknown id. `seed` matters to kArmv8 only, as far as the threads' timing lets it.

@@ -17,6 +17,13 @@
 
 namespace imgconv::history {
 
+/// What a case file's program hands over: nobody runs it.
+class NoJob final : public Job {
+ public:
+  void run() override {}
+  void complete() override {}
+};
+
 /// Jobs in order, linked by `next`.
 class JobList {
  public:
@@ -74,16 +81,19 @@ class RequestList {
   Job* take_done() {
     JobList taken;
     visit([this, &taken](Request& request, uint64_t bit) {
-      if (!is_done(request)) return;
+      // As weak as the case file has it: the job's content comes with in_use_.
+      if (!is_done(request, std::memory_order_relaxed)) return;
       taken.append(request.job);
       release(bit);
     });
     return taken.head();
   }
 
-  bool has_done() {
+  /// Without taking any.
+  bool has_done(std::memory_order order) {
     bool found = false;
-    visit([&found](Request& request, uint64_t) { found = found || is_done(request); });
+    visit(
+        [&found, order](Request& request, uint64_t) { found = found || is_done(request, order); });
     return found;
   }
 
@@ -100,14 +110,16 @@ class RequestList {
   }
 
  private:
-  static bool is_done(Request& request) {
-    // As weak as the case file has it; the job's content comes with in_use_.
-    return request.done.load(std::memory_order_relaxed) == request.serial;
+  static bool is_done(const Request& request, std::memory_order order) {
+    return request.done.load(order) == request.serial;
   }
 
   template <class Visitor>
   void visit(Visitor visitor) {
-    for (uint64_t left = in_use_.load(std::memory_order_acquire); left != 0; left &= left - 1) {
+    uint64_t left = in_use_.load(std::memory_order_acquire);
+    // The condition is a word that is always there: without requests, that of the next one.
+    if (left == 0) (void)requests_[0].done.load(std::memory_order_relaxed);
+    for (; left != 0; left &= left - 1) {
       visitor(requests_[static_cast<size_t>(std::countr_zero(left))], left & -left);
     }
   }
@@ -120,6 +132,27 @@ class RequestList {
   std::array<Request, 64> requests_;
   std::atomic<uint64_t> reserved_{0};
   std::atomic<uint64_t> in_use_{0};
+};
+
+/// The part of a variant about stale data that has to do with its requests. before_program() makes
+/// the one request that the case file's program is about.
+template <class Sync>
+class OnRequests {
+ public:
+  bool has_undelivered() const { return !requests_.is_empty(); }
+  Job* rescue() { return requests_.take_all(); }
+
+ protected:
+  using Word = typename Sync::template Atomic<uint32_t>;
+  using Request = typename RequestList<Sync>::Request;
+
+  void add_request_of_program() { request_of_program_ = &requests_.add(job_of_program_); }
+
+  alignas(64) RequestList<Sync> requests_;
+  Request* request_of_program_ = nullptr;
+
+ private:
+  NoJob job_of_program_;
 };
 
 }  // namespace imgconv::history

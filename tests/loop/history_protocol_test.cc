@@ -19,9 +19,10 @@ int length(const Job* job) {
 }
 
 TEST_CASE("LoopProtocol: without concurrency each protocol of the case file delivers", "[loop]") {
+  const Memory memory = GENERATE(Memory::kNative, Memory::kArmv8);
   for (const std::string_view id : loop_protocol_ids()) {
     INFO(std::string(id));
-    const auto protocol = make_loop_protocol(id, Memory::kNative, 1);
+    const auto protocol = make_loop_protocol(id, memory, 1);
     REQUIRE(protocol != nullptr);
     EmptyJob jobs[3];
 

@@ -1,0 +1,216 @@
+#include "loop/history/handoff.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "loop/history/random.h"
+#include "loop/history/requests.h"
+#include "loop/history/spin.h"
+#include "loop/units.h"
+
+namespace imgconv::history {
+namespace {
+
+/// Stores that take long, to lines in random order over more than a second-level cache holds.
+class ColdStores {
+ public:
+  explicit ColdStores(unsigned num_stores) : num_stores_(num_stores) {
+    if (num_stores > 0) lines_.resize(kLines);
+  }
+  void run(Random& random) {
+    for (unsigned i = 0; i < num_stores_; ++i) {
+      // Relaxed atomics: a plain store to memory that nobody reads could be left out.
+      lines_[random.below(kLines)].word.store(i, std::memory_order_relaxed);
+    }
+  }
+
+ private:
+  static constexpr size_t kLines = 16 * kMiB / 64;
+  struct alignas(64) Line {
+    std::atomic<unsigned> word{0};
+    Line() = default;
+    Line(const Line&) {}
+  };
+  const unsigned num_stores_;
+  std::vector<Line> lines_;
+};
+
+Result<void> pin(std::thread& thread, int processor) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (processor >= 0 && processor < CPU_SETSIZE) CPU_SET(static_cast<size_t>(processor), &set);
+  const int error = pthread_setaffinity_np(thread.native_handle(), sizeof set, &set);
+  if (error != 0) {
+    return Error::from_errno(error, fmt::format("Could not run on processor {}", processor));
+  }
+  return ok();
+}
+
+/// Two different processors that this process may use. None if there are no two.
+std::optional<HandoffOptions::Pin> any_two_processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return std::nullopt;
+  std::optional<int> first;
+  for (int processor = 0; processor < CPU_SETSIZE; ++processor) {
+    if (!CPU_ISSET(static_cast<size_t>(processor), &set)) continue;
+    if (first) return HandoffOptions::Pin{*first, processor};
+    first = processor;
+  }
+  return std::nullopt;
+}
+
+class Handoff {
+ public:
+  Handoff(const HandoffOptions& options, LoopProtocol& protocol)
+      : options_(options),
+        protocol_(protocol),
+        pin_(options.pin ? options.pin : any_two_processors()),
+        num_jobs_(std::clamp(options.jobs_per_round, 1U, HandoffOptions::kMaxJobs)) {}
+
+  Result<HandoffReport> run() {
+    std::thread worker([this] { run_worker(); });
+    Result<void> pinned = pin_ ? pin(worker, pin_->worker) : ok();
+    if (pinned) {
+      std::thread loop([this] { run_loop(); });
+      if (pin_) pinned = pin(loop, pin_->loop);
+      if (!pinned) is_cancelled_.store(true, std::memory_order_relaxed);
+      loop.join();
+    }
+    requested_round_.store(kStop, std::memory_order_release);
+    worker.join();
+    if (!pinned) return pinned.error();
+    return report_;
+  }
+
+ private:
+  static constexpr uint64_t kStop = ~uint64_t{0};
+  static constexpr unsigned kDelayScales = 8;
+
+  void run_worker() {
+    Random random(options_.seed, 1);
+    for (uint64_t round = 1;; ++round) {
+      Spin spin;
+      uint64_t wanted = 0;
+      while ((wanted = requested_round_.load(std::memory_order_acquire)) < round) spin.turn();
+      if (wanted == kStop) return;
+      for (unsigned i = 0; i < num_jobs_; ++i) {
+        delay(random);
+        if (protocol_.post(jobs_[i])) signalled_.store(true, std::memory_order_release);
+      }
+      finished_round_.store(round, std::memory_order_release);
+    }
+  }
+
+  void run_loop() {
+    const auto start = std::chrono::steady_clock::now();
+    const std::chrono::duration<double> limit(options_.max_seconds);
+    Random random(options_.seed, 0);
+    ColdStores cold_stores(options_.cold_stores);
+    while (report_.rounds < options_.max_rounds &&
+           (options_.max_lost == 0 || report_.lost < options_.max_lost)) {
+      // The clock is slower than a round.
+      constexpr uint64_t kRoundsPerLook = 64;
+      if (report_.rounds % kRoundsPerLook == 0 &&
+          std::chrono::steady_clock::now() - start > limit) {
+        break;
+      }
+      run_round(++report_.rounds, random, cold_stores);
+    }
+    report_.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+
+  void run_round(uint64_t round, Random& random, ColdStores& cold_stores) {
+    requested_round_.store(round, std::memory_order_release);
+    for (unsigned left = num_jobs_; left > 0;) {
+      delay(random);
+      cold_stores.run(random);
+      bool was_signalled = false;
+      if (protocol_.prepare()) {
+        ++report_.sleeps;
+        was_signalled = sleep(round);
+        ++(was_signalled ? report_.wake_ups : report_.lost);
+        if (!was_signalled) {
+          report_.rescued += left;
+          left -= length_of(protocol_.rescue());
+        }
+      } else if (signalled_.load(std::memory_order_acquire)) {
+        was_signalled = signalled_.exchange(false, std::memory_order_acq_rel);
+      }
+      protocol_.check(was_signalled);
+      if (left == 0) break;
+      cold_stores.run(random);
+      left -= length_of(protocol_.dispatch());
+    }
+    // A signal that came late is not the next round's.
+    Spin spin;
+    while (finished_round_.load(std::memory_order_acquire) < round) spin.turn();
+    signalled_.store(false, std::memory_order_relaxed);
+  }
+
+  /// False: the wake-up is lost.
+  bool sleep(uint64_t round) {
+    Spin spin;
+    for (;;) {
+      if (signalled_.load(std::memory_order_acquire)) {
+        // As reading the eventfd: what is posted after this sets it again.
+        signalled_.exchange(false, std::memory_order_acq_rel);
+        return true;
+      }
+      // Signals come before the end of the round, so the flag is looked at once more.
+      if (finished_round_.load(std::memory_order_acquire) == round &&
+          !signalled_.load(std::memory_order_acquire)) {
+        return false;
+      }
+      spin.turn();
+    }
+  }
+
+  void delay(Random& random) { spin_steps(random.below(options_.max_delay)); }
+
+  static unsigned length_of(const Job* job) {
+    unsigned length = 0;
+    for (; job != nullptr; job = job->next) ++length;
+    return length;
+  }
+
+  const HandoffOptions& options_;
+  LoopProtocol& protocol_;
+  const std::optional<HandoffOptions::Pin> pin_;
+  const unsigned num_jobs_;
+  std::array<NoJob, HandoffOptions::kMaxJobs> jobs_;
+
+  // Written by the loop, and by the worker.
+  alignas(64) std::atomic<uint64_t> requested_round_{0};
+  alignas(64) std::atomic<uint64_t> finished_round_{0};
+  // The eventfd: set by the worker, cleared by the loop.
+  alignas(64) std::atomic<bool> signalled_{false};
+
+  // Set by the thread that called run().
+  alignas(64) std::atomic<bool> is_cancelled_{false};
+  // The loop's until it is joined.
+  HandoffReport report_;
+};
+
+}  // namespace
+
+Result<HandoffReport> run_handoff(const HandoffOptions& options) {
+  const auto protocol = make_loop_protocol(options.protocol, options.memory, options.seed);
+  if (protocol == nullptr) {
+    return Error(EINVAL, fmt::format("Unknown protocol '{}'", options.protocol));
+  }
+  return Handoff(options, *protocol).run();
+}
+
+}  // namespace imgconv::history
