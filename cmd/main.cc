@@ -7,11 +7,13 @@
 #include <string_view>
 #include <vector>
 
+#include "cmd/bench_command.h"
 #include "cmd/check_command.h"
 #include "cmd/command.h"
 #include "cmd/compare_command.h"
 #include "cmd/convert_command.h"
 #include "cmd/create_command.h"
+#include "cmd/dd_command.h"
 #include "cmd/help.h"
 #include "cmd/info_command.h"
 #include "cmd/map_command.h"
@@ -26,8 +28,8 @@ namespace imgconv {
 namespace {
 
 constexpr const Command* kCommands[] = {
-    &kCheckCommand, &kCompareCommand, &kConvertCommand, &kCreateCommand,
-    &kInfoCommand,  &kMapCommand,     &kMeasureCommand, &kRebaseCommand,
+    &kBenchCommand, &kCheckCommand, &kCompareCommand, &kConvertCommand, &kCreateCommand,
+    &kDdCommand,    &kInfoCommand,  &kMapCommand,     &kMeasureCommand, &kRebaseCommand,
 };
 
 constexpr OptionDef kGlobalOptions[] = {

@@ -3,13 +3,21 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string_view>
 
 #include "loop/result.h"
 
 namespace imgconv {
 
-/// `what` names the thing in messages: "image size", "rate limit". At most 2^63 - 1.
-Result<uint64_t> parse_size_arg(std::string_view what, std::string_view text);
+/// What a size may be, both ends included. Sizes become file offsets, which are signed.
+struct SizeLimits {
+  uint64_t smallest = 0;
+  uint64_t largest = std::numeric_limits<int64_t>::max();
+};
+
+/// `what` names the thing in messages: "image size", "rate limit".
+Result<uint64_t> parse_size_arg(std::string_view what, std::string_view text,
+                                const SizeLimits& limits = {});
 
 }  // namespace imgconv

@@ -1,6 +1,6 @@
 // guest_write: bytes from memory into an open image, for commands that change an image in place.
-// The copy of a convert has its own way (worker.h). One call at a time per cluster. Loop thread
-// only; errors are bare, the caller knows what it was writing.
+// The copy of a convert has its own way (worker.h). Calls for the same bytes come one after the
+// other. Loop thread only; errors are bare, the caller knows what it was writing.
 #pragma once
 
 #include <cstddef>

@@ -100,6 +100,17 @@ class Chain:
             words = [word for command in commands for word in ("-c", command)]
             run(self.qemu_io, "-f", form, *words, name)
 
+    def dd(self):
+        rng = self.rng
+        words = ["dd", "-O", rng.choice(("raw", "qcow2"))]
+        if rng.random() < 0.8:
+            words.append(f"bs={rng.choice((511, 512, 1000, 4096, 65536, 1 << 20))}")
+        if rng.random() < 0.5:
+            words.append(f"count={rng.choice((0, 1, 3, 100, 5000))}")
+        if rng.random() < 0.5:
+            words.append(f"skip={rng.choice((0, 1, 2, 7, 1000))}")
+        return words + ["if=top", "of=copy"]
+
     def rebase(self):
         rng = self.rng
         words = ["rebase", "-f", "qcow2"]
@@ -151,7 +162,7 @@ class Judge:
 
 
 def keeps_content(words):
-    return words[0] == "rebase" and "-u" not in words
+    return words[0] == "dd" or (words[0] == "rebase" and "-u" not in words)
 
 
 def merged_map(pieces, is_raw):
@@ -222,7 +233,7 @@ def one_round(folder, tools, qemu_io, seed, only):
     return is_same
 
 
-COMMANDS = ("rebase",)
+COMMANDS = ("dd", "rebase")
 
 
 def main():
