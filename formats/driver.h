@@ -82,6 +82,8 @@ class BlockDriver {
   virtual Task<Result<void>> create(File& file, CreateImageOptions options) const = 0;
   virtual bool supports_backing() const = 0;
   virtual bool supports_compression() const = 0;
+  /// Could an image created with these options hold persistent bitmaps?
+  virtual bool supports_bitmaps(const OptionValues&) const { return false; }
   /// `ranges` is empty when only the size is known (--size).
   virtual Result<MeasureReport> measure(const CreateImageOptions& options,
                                         const std::vector<MeasureRange>& ranges) const = 0;

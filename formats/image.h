@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/bitmap_store.h"
 #include "formats/extent.h"
 #include "formats/info_value.h"
 #include "loop/file.h"
@@ -100,6 +101,9 @@ class Image {
   /// Verifies the metadata without changing it. ENOTSUP: "This image format does not support
   /// checks".
   virtual Task<Result<CheckReport>> check(const CheckSink& sink) = 0;
+
+  /// The persistent bitmaps; null when the format knows none.
+  virtual BitmapStore* bitmaps() { return nullptr; }
 
   // ---- Writing. Requires: opened writable. ----
 

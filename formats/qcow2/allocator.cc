@@ -24,6 +24,12 @@ Allocator::Allocator(Refcounts& refcounts, unsigned cluster_bits, FileFacts file
       frees_late_(file.frees_late),
       high_water_(clusters_for(file.length, cluster_bits).value()) {}
 
+void Allocator::unprotect(HostClusters range) {
+  std::erase_if(protected_, [range](const HostClusters& taken) {
+    return taken.first == range.first && taken.clusters == range.clusters;
+  });
+}
+
 void Allocator::protect_tables(std::vector<uint64_t> host_clusters) {
   std::sort(host_clusters.begin(), host_clusters.end());
   protected_tables_ = std::move(host_clusters);
@@ -46,13 +52,31 @@ Task<Result<AllocatedClusters>> Allocator::place(uint64_t max_clusters) {
   assert(max_clusters > 0);
   CO_ASSIGN_OR_RETURN(const HostClusters run,
                       co_await refcounts_.find_free(first_candidate_, max_clusters));
+  const bool is_new_space = run.first >= high_water_ && extends_with_zeros_;
+  CO_RETURN_IF_ERROR(co_await take(run));
+  first_candidate_ = run.end();
+  co_return AllocatedClusters{run, is_new_space};
+}
+
+Task<Result<HostClusters>> Allocator::allocate_contiguous(uint64_t clusters) {
+  assert(clusters > 0);
+  HostClusters run;
+  for (uint64_t from = first_candidate_; run.clusters < clusters; from = run.end()) {
+    CO_ASSIGN_OR_RETURN(run, co_await refcounts_.find_free(from, clusters));
+  }
+  CO_RETURN_IF_ERROR(co_await take(run));
+  if (refcounts_.wanted_table_clusters()) {
+    CO_RETURN_IF_ERROR(co_await grow_table());
+  }
+  co_return run;
+}
+
+Task<Result<void>> Allocator::take(HostClusters run) {
   CO_RETURN_IF_ERROR(check_unprotected(run));
   CO_RETURN_IF_ERROR(co_await cover(run));
   CO_RETURN_IF_ERROR(co_await refcounts_.increment(run));
-  first_candidate_ = run.end();
-  const bool is_new_space = run.first >= high_water_ && extends_with_zeros_;
   note_use(run);
-  co_return AllocatedClusters{run, is_new_space};
+  co_return ok();
 }
 
 Result<void> Allocator::check_unprotected(HostClusters range) const {
@@ -182,7 +206,7 @@ Task<Result<void>> Allocator::flush() {
   CO_RETURN_IF_ERROR(co_await refcounts_.flush());
   const std::vector<HostClusters> old_tables = refcounts_.take_old_tables();
   for (const HostClusters& range : old_tables) {
-    std::erase_if(protected_, [&](const HostClusters& p) { return p.first == range.first; });
+    unprotect(range);
     CO_RETURN_IF_ERROR(co_await release(range));
   }
   if (!old_tables.empty() && !frees_late_) {

@@ -36,7 +36,9 @@ class Allocator {
 
   /// Clusters that must never be handed out, whatever the refcounts of a damaged image say.
   void protect(HostClusters range) { protected_.push_back(range); }
-  /// The same for many clusters that stand alone: tables and refcount blocks. Once.
+  /// The range that was protected need not be any more.
+  void unprotect(HostClusters range);
+  /// protect() for many clusters that stand alone: tables and refcount blocks. Once.
   void protect_tables(std::vector<uint64_t> host_clusters);
   /// The table moved; its refcount decides about the old place.
   void unprotect_table(uint64_t host_cluster);
@@ -45,6 +47,8 @@ class Allocator {
 
   /// The lowest free clusters that follow each other, at least 1 and at most `max_clusters`.
   Task<Result<AllocatedClusters>> allocate(uint64_t max_clusters);
+  /// The lowest run of as many free clusters: for tables, which must be in one piece.
+  Task<Result<HostClusters>> allocate_contiguous(uint64_t clusters);
   /// Room for one compressed stream: behind the last one if it fits there (QCOW2.md 4.2). Adds one
   /// to the count of every cluster it touches. Requires: 0 < bytes < cluster size.
   Task<Result<uint64_t>> allocate_bytes(uint64_t bytes);
@@ -68,6 +72,7 @@ class Allocator {
 
  private:
   Task<Result<AllocatedClusters>> place(uint64_t max_clusters);
+  Task<Result<void>> take(HostClusters run);
   Task<Result<void>> cover(HostClusters range);
   Task<Result<void>> add_block(uint64_t block_index, uint64_t search_from);
   Task<Result<void>> grow_table();

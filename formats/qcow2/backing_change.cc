@@ -1,9 +1,9 @@
 #include "formats/qcow2/backing_change.h"
 
 #include <cerrno>
-#include <cstddef>
 #include <utility>
-#include <vector>
+
+#include "formats/qcow2/header_update.h"
 
 namespace imgconv::qcow2 {
 
@@ -16,8 +16,7 @@ Task<Result<void>> change_backing(TableIo& io, Header& header, const std::string
   changed.backing_file = name;
   changed.extensions.backing_format.reset();
   if (!format.empty()) changed.extensions.backing_format = format;
-  CO_ASSIGN_OR_RETURN(const std::vector<std::byte> cluster, changed.serialize());
-  CO_RETURN_IF_ERROR(co_await io.write_one(0, cluster));
+  CO_RETURN_IF_ERROR(co_await update_header(io.file(), changed));
   header = std::move(changed);
   co_return ok();
 }

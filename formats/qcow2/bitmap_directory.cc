@@ -1,7 +1,12 @@
 #include "formats/qcow2/bitmap_directory.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <bit>
 #include <cerrno>
+#include <string_view>
+#include <unordered_set>
 
 #include "formats/byteorder.h"
 #include "loop/try.h"
@@ -20,8 +25,11 @@ constexpr unsigned kMinGranularityBits = 9;
 constexpr unsigned kMaxGranularityBits = 31;
 constexpr uint32_t kMaxTableEntries = 0x8000000;
 constexpr uint64_t kMaxBitmapBytes = 512 * kMiB;
-constexpr uint16_t kMaxNameBytes = 1023;
-constexpr uint64_t kMaxDirectoryBytes = 64 * kMiB - kKiB;
+constexpr uint64_t kMaxNameBytes = 1023;
+
+uint64_t bytes_of_bits(const Header& header, unsigned granularity_bits) {
+  return div_round_up(div_round_up(header.guest_size(), uint64_t{1} << granularity_bits), 8);
+}
 
 bool is_valid(const RawBitmapEntry& raw, const Header& header) {
   const uint32_t entries = raw.table_entries.get();
@@ -35,8 +43,22 @@ bool is_valid(const RawBitmapEntry& raw, const Header& header) {
   if (covered_bytes > kMaxBitmapBytes) return false;
   // A bitmap in use may be of any size: it was not adapted when the image was resized.
   if ((raw.flags.get() & kFlagInUse) != 0) return true;
-  const uint64_t bits = div_round_up(header.guest_size(), uint64_t{1} << granularity);
-  return clusters_for(div_round_up(bits, 8), header.cluster_bits).value() == entries;
+  const uint64_t bytes = bytes_of_bits(header, granularity);
+  return clusters_for(bytes, header.cluster_bits).value() == entries;
+}
+
+uint64_t entry_size(const BitmapInfo& bitmap) {
+  return round_up(sizeof(RawBitmapEntry) + bitmap.name.size(), kTableEntryBytes);
+}
+
+Result<void> check_names(std::span<const BitmapInfo> bitmaps) {
+  std::unordered_set<std::string_view> names;
+  for (const BitmapInfo& bitmap : bitmaps) {
+    if (!names.insert(bitmap.name).second) {
+      return Error(EINVAL, "Bitmap already exists: " + bitmap.name);
+    }
+  }
+  return ok();
 }
 
 }  // namespace
@@ -74,7 +96,56 @@ Result<std::vector<BitmapInfo>> parse_bitmap_directory(std::span<const std::byte
   if (bitmaps.size() != expected) {
     return Error(EINVAL, "Less bitmaps found than specified in header extension");
   }
+  RETURN_IF_ERROR(check_names(bitmaps));
   return bitmaps;
+}
+
+uint64_t bitmap_directory_size(std::span<const BitmapInfo> bitmaps) {
+  uint64_t size = 0;
+  for (const BitmapInfo& bitmap : bitmaps) size += entry_size(bitmap);
+  return size;
+}
+
+std::vector<std::byte> serialize_bitmap_directory(std::span<const BitmapInfo> bitmaps) {
+  std::vector<std::byte> directory(bitmap_directory_size(bitmaps));
+  std::span<std::byte> rest(directory);
+  for (const BitmapInfo& bitmap : bitmaps) {
+    RawBitmapEntry raw{};
+    raw.table_offset = bitmap.table_offset.bytes();
+    raw.table_entries = bitmap.table_entries;
+    raw.flags = (bitmap.is_in_use ? kFlagInUse : 0) | (bitmap.is_auto ? kFlagAuto : 0);
+    raw.type = kDirtyTrackingType;
+    raw.granularity_bits = static_cast<uint8_t>(std::countr_zero(bitmap.granularity));
+    raw.name_length = static_cast<uint16_t>(bitmap.name.size());
+    store_struct(rest, raw);
+    const auto name = std::as_bytes(std::span(bitmap.name));
+    std::ranges::copy(name, rest.subspan(sizeof(RawBitmapEntry)).begin());
+    rest = rest.subspan(entry_size(bitmap));
+  }
+  return directory;
+}
+
+Result<void> check_bitmap_constraints(const BitmapInfo& bitmap, const Header& header) {
+  constexpr uint64_t kMaxGranularity = uint64_t{1} << kMaxGranularityBits;
+  constexpr uint64_t kMinGranularity = uint64_t{1} << kMinGranularityBits;
+  if (bitmap.granularity > kMaxGranularity) {
+    return Error(EINVAL, fmt::format("Granularity exceeds maximum ({} bytes)", kMaxGranularity));
+  }
+  if (bitmap.granularity < kMinGranularity) {
+    return Error(EINVAL, fmt::format("Granularity is under minimum ({} bytes)", kMinGranularity));
+  }
+  const auto granularity_bits = static_cast<unsigned>(std::countr_zero(bitmap.granularity));
+  const uint64_t bytes = bytes_of_bits(header, granularity_bits);
+  const uint64_t table_limit = uint64_t{kMaxTableEntries} << header.cluster_bits;
+  if (round_up(bytes, header.cluster_size()) > std::min(kMaxBitmapBytes, table_limit)) {
+    return Error(EINVAL, "Too much space will be occupied by the bitmap. Use larger granularity");
+  }
+  // A table without entries is not valid.
+  if (bytes == 0) return Error(EINVAL, "There is nothing to record on a disk of size 0");
+  if (bitmap.name.size() > kMaxNameBytes) {
+    return Error(EINVAL, fmt::format("Name length exceeds maximum ({} characters)", kMaxNameBytes));
+  }
+  return ok();
 }
 
 Task<Result<std::vector<BitmapInfo>>> read_bitmap_directory(File& file, const Header& header) {
@@ -82,7 +153,7 @@ Task<Result<std::vector<BitmapInfo>>> read_bitmap_directory(File& file, const He
   const BitmapsExtension& extension = *header.extensions.bitmaps;
   CO_ASSIGN_OR_RETURN(const FileStat stat, file.stat());
   // What is not in the file cannot be a valid directory, so the file bounds what is allocated.
-  if (extension.directory_size > std::min(kMaxDirectoryBytes, stat.length)) {
+  if (extension.directory_size > std::min(kMaxBitmapDirectoryBytes, stat.length)) {
     co_return Error(EINVAL, "Broken bitmap directory");
   }
   std::vector<std::byte> directory(extension.directory_size);

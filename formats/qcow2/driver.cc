@@ -29,6 +29,10 @@ class Qcow2Driver final : public BlockDriver {
   }
   bool supports_backing() const override { return true; }
   bool supports_compression() const override { return true; }
+  bool supports_bitmaps(const OptionValues& options) const override {
+    const std::string compat = options.string("compat").value_or("1.1");
+    return compat != "0.10" && compat != "v2";
+  }
   Result<MeasureReport> measure(const CreateImageOptions& options,
                                 const std::vector<MeasureRange>& ranges) const override {
     return qcow2::measure(options, ranges);

@@ -17,10 +17,8 @@
 namespace imgconv::qcow2 {
 namespace {
 
-/// Limits of QEMU (QCOW2.md 1.4): the buffer of a format name, the bitmaps of one image.
+/// QEMU's buffer of a format name (QCOW2.md 1.4).
 constexpr uint32_t kMaxFormatNameBytes = 16;
-constexpr uint32_t kMaxBitmaps = 65535;
-constexpr uint64_t kMaxBitmapDirectoryBytes = uint64_t{kMaxBitmaps + 1} * 1024 - 1024;
 
 struct FeatureName {
   uint8_t type;

@@ -22,7 +22,10 @@ constexpr size_t kMaxExtents = 4096;
 }  // namespace
 
 Qcow2Image::Qcow2Image(Parts parts)
-    : parts_(std::move(parts)), io_(*parts_.file, parts_.executor), tables_(parts_.header, io_) {}
+    : parts_(std::move(parts)), io_(*parts_.file, parts_.executor), tables_(parts_.header, io_) {
+  if (!parts_.bitmaps) return;
+  bitmaps_ = std::make_unique<Bitmaps>(parts_.header, io_, mutex_, std::move(*parts_.bitmaps));
+}
 
 Task<Result<ExtentList>> Qcow2Image::map(uint64_t guest_offset, uint64_t length) {
   assert(length > 0);
@@ -111,9 +114,17 @@ Task<Result<CheckReport>> Qcow2Image::check(const CheckSink& sink) {
   co_return report;
 }
 
+Task<Result<void>> Qcow2Image::record_write(uint64_t guest_offset, uint64_t length) {
+  if (!bitmaps_) co_return ok();
+  length = std::min(length, header().guest_size() - guest_offset);
+  CO_RETURN_IF_ERROR(co_await bitmaps_->record(guest_offset, length));
+  co_return ok();
+}
+
 Task<Result<std::vector<HostRun>>> Qcow2Image::reserve(uint64_t guest_offset, uint64_t length) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(co_await record_write(guest_offset, length));
   Result<std::vector<HostRun>> runs = co_await writer_->reserve(guest_offset, length);
   if (!runs) co_return remark(runs.error());
   co_return runs;
@@ -131,6 +142,7 @@ Task<Result<void>> Qcow2Image::write_zeroes(uint64_t guest_offset, uint64_t leng
                                             bool may_unmap) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(co_await record_write(guest_offset, length));
   Result<void> done = co_await writer_->write_zeroes(guest_offset, length, may_unmap);
   if (!done) co_return remark(done.error());
   co_return done;
@@ -144,6 +156,7 @@ std::optional<CompressionInfo> Qcow2Image::compression() const {
 Task<Result<HostRun>> Qcow2Image::reserve_compressed(uint64_t guest_offset, uint64_t payload) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(co_await record_write(guest_offset, header().cluster_size()));
   Result<HostRun> run = co_await writer_->reserve_compressed(guest_offset, payload);
   if (!run) co_return remark(run.error());
   co_return run;
@@ -184,10 +197,13 @@ Task<Result<void>> Qcow2Image::change_backing(const std::string& name, const std
 
 Task<Result<void>> Qcow2Image::close() {
   const CoMutex::Guard guard = co_await mutex_.lock();
-  if (writer_) {
-    CO_RETURN_IF_ERROR(co_await writer_->close());
-  }
-  co_return ok();
+  if (!writer_) co_return ok();
+  Result<void> stored;
+  if (bitmaps_) stored = co_await bitmaps_->store();
+  // Also after a failure, which is the more interesting error then.
+  Result<void> closed = co_await writer_->close();
+  if (!stored) co_return stored;
+  co_return closed;
 }
 
 }  // namespace imgconv::qcow2

@@ -10,6 +10,7 @@
 
 #include "formats/driver.h"
 #include "formats/image.h"
+#include "formats/qcow2/bitmaps.h"
 #include "formats/qcow2/header.h"
 #include "formats/qcow2/l2_tables.h"
 #include "formats/qcow2/snapshot.h"
@@ -28,6 +29,8 @@ class Qcow2Image final : public Image {
     std::unique_ptr<File> data_file;
     Header header;
     std::vector<Snapshot> snapshots;
+    /// Nothing when the directory is damaged, which only `check` tolerates.
+    std::optional<std::vector<BitmapInfo>> bitmaps;
     ImageInfo info;
     Executor* executor = nullptr;
     /// Null: nobody wants to read of damage.
@@ -45,6 +48,7 @@ class Qcow2Image final : public Image {
   Task<Result<ExtentList>> map(uint64_t guest_offset, uint64_t length) override;
   Task<Result<void>> load_snapshot(const std::string& id_or_name) override;
   Task<Result<CheckReport>> check(const CheckSink& sink) override;
+  BitmapStore* bitmaps() override { return bitmaps_.get(); }
 
   Task<Result<std::vector<HostRun>>> reserve(uint64_t guest_offset, uint64_t length) override;
   Task<Result<void>> link(uint64_t guest_offset, uint64_t length) override;
@@ -62,6 +66,8 @@ class Qcow2Image final : public Image {
   Task<Result<void>> start_writing();
   Task<Result<void>> map_tables(uint64_t guest_offset, uint64_t guest_end, ExtentList& extents);
   Task<bool> detect_preallocation();
+  /// To be called before the guest's bytes in the range change.
+  Task<Result<void>> record_write(uint64_t guest_offset, uint64_t length);
   /// Says what is damaged, once for an image; the error that is left says only that it failed.
   Error remark(const Error& error);
   File& data_file() { return parts_.data_file ? *parts_.data_file : *parts_.file; }
@@ -72,8 +78,10 @@ class Qcow2Image final : public Image {
   L2Tables tables_;
   /// Null when opened for reading.
   std::unique_ptr<Writer> writer_;
-  /// Protects the tables, the writer and the caches under them, across suspensions.
+  /// Protects the tables, the writer, the bitmaps and the caches under them, across suspensions.
   CoMutex mutex_;
+  /// Null when the directory could not be read.
+  std::unique_ptr<Bitmaps> bitmaps_;
   bool has_remarked_ = false;
   /// Is the file's allocation asked for where data is? Unknown before the first map().
   std::optional<bool> has_preallocated_metadata_;

@@ -21,6 +21,8 @@ inline constexpr uint64_t kMaxL1Bytes = 32 * 1024 * 1024;
 inline constexpr uint64_t kMaxRefcountTableBytes = 8 * 1024 * 1024;
 inline constexpr uint32_t kMaxSnapshots = 65536;
 inline constexpr uint32_t kMaxBackingNameBytes = 1023;
+inline constexpr uint32_t kMaxBitmaps = 65535;
+inline constexpr uint64_t kMaxBitmapDirectoryBytes = uint64_t{kMaxBitmaps + 1} * 1024 - 1024;
 inline constexpr uint64_t kTableEntryBytes = 8;
 
 /// Cluster 0 begins with this; a version 2 image has the first 72 bytes only (QCOW2.md 1).

@@ -24,11 +24,10 @@ Result<std::unique_ptr<File>> open_data_file(const Header& header,
 void warn_of_bitmaps(const Header& header, const OpenImageOptions& options) {
   if (!options.warn || !options.remark) return;
   options.warn(header.version < 3
-                   ? "This qcow2 v2 image contains bitmaps, but they may have been modified by "
-                     "software without persistent bitmap support; so now these bitmaps are all "
+                   ? "This qcow2 v2 image contains bitmaps, but they may have been modified by a "
+                     "program without persistent bitmap support; so now they must all be "
                      "considered inconsistent"
-                   : "a program lacking bitmap support modified this file, so all bitmaps are now "
-                     "considered inconsistent");
+                   : kInconsistentBitmapsWarning);
   options.remark("Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.");
 }
 
@@ -58,11 +57,11 @@ Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file
     parts.snapshots = std::move(table.snapshots);
   }
   Result<std::vector<BitmapInfo>> bitmaps = co_await read_bitmap_directory(*parts.file, header);
-  if (!bitmaps) {
-    if (!options.for_check) co_return Error(std::move(bitmaps).error());
-    bitmaps = std::vector<BitmapInfo>();
-  }
-  parts.info = make_image_info(header, parts.snapshots, *bitmaps);
+  if (!bitmaps && !options.for_check) co_return Error(std::move(bitmaps).error());
+  if (bitmaps) parts.bitmaps = std::move(*bitmaps);
+  const std::vector<BitmapInfo> no_bitmaps;
+  parts.info =
+      make_image_info(header, parts.snapshots, parts.bitmaps ? *parts.bitmaps : no_bitmaps);
 
   auto image = std::make_unique<Qcow2Image>(std::move(parts));
   CO_RETURN_IF_ERROR(co_await image->load_tables(options));
@@ -97,6 +96,9 @@ Task<Result<void>> Qcow2Image::start_writing() {
   const Allocator::FileFacts facts{stat.length, stat.extends_with_zeros, !stat.ignores_flush};
   writer_ = std::make_unique<Writer>(parts_.header, io_, tables_, data_file(), facts);
   CO_RETURN_IF_ERROR(co_await writer_->start());
+  if (bitmaps_) {
+    CO_RETURN_IF_ERROR(co_await bitmaps_->start_writing(*writer_));
+  }
   co_return ok();
 }
 

@@ -110,6 +110,7 @@ class Writer {
   L2Entry zeroed_entry(L2Entry old, bool is_released) const;
 
   // writer_flush.cc
+  Task<Result<void>> clear_unknown_features();
   /// Refcounts may lie: what is metadata now must not be handed out.
   void protect_metadata();
   Task<Result<void>> write_l2_back();

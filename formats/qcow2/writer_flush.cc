@@ -1,6 +1,7 @@
 // Writer, part 4: the way of metadata to the file, and the begin and the end of writing.
-#include <array>
+#include <utility>
 
+#include "formats/qcow2/header_update.h"
 #include "formats/qcow2/writer.h"
 #include "loop/units.h"
 
@@ -31,15 +32,18 @@ Task<Result<void>> Writer::start() {
   tables_.set_write_back([this] { return write_l2_back(); });
   refcounts_.set_barrier([this] { return barrier(); });
   protect_metadata();
-  // Bitmaps are not kept up to date, and unknown features even less (QCOW2.md 1.3).
-  const uint64_t kept = header_.autoclear_features & kAutoclearDataFileRaw;
-  if (header_.version >= 3 && kept != header_.autoclear_features) {
-    std::array<std::byte, 8> bits;
-    store_be(bits.data(), kept);
-    CO_RETURN_IF_ERROR(co_await io_.write_one(offsetof(RawHeader, autoclear_features), bits));
-    CO_RETURN_IF_ERROR(co_await barrier());
-    header_.autoclear_features = kept;
-  }
+  CO_RETURN_IF_ERROR(co_await clear_unknown_features());
+  co_return ok();
+}
+
+Task<Result<void>> Writer::clear_unknown_features() {
+  // What we do not know we do not keep up to date (QCOW2.md 1.3).
+  const uint64_t kept = header_.autoclear_features & kAutoclearKnown;
+  // Bitmaps that somebody else has not kept up to date must not come back with the next bitmap.
+  const bool drops_bitmaps = std::exchange(header_.extensions.has_inconsistent_bitmaps, false);
+  if (kept == header_.autoclear_features && !drops_bitmaps) co_return ok();
+  header_.autoclear_features = kept;
+  CO_RETURN_IF_ERROR(co_await update_header(io_.file(), header_));
   co_return ok();
 }
 
