@@ -53,7 +53,8 @@ const Command kConvertCommand = {
     "convert", "Copy one or several images into one of another format",
     "[-f FMT | --image-opts] [-T CACHE] [-l SNAP] [-O FMT] [-o OPTS | -n [--target-is-zero]\n"
     "      [--target-image-opts]] [-t CACHE] [-B FILE [-F FMT]] [-c] [-S SIZE] [-m N] [-W] [-C]\n"
-    "      [-r SIZE] [--salvage] [-p] [-q] [-v] [-U] [--object OBJDEF] SOURCE [SOURCE...] TARGET",
+    "      [-r SIZE] [--salvage] [--bitmaps [--skip-broken-bitmaps]] [-p] [-q] [-v] [-U] [--object "
+    "OBJDEF] SOURCE [SOURCE...] TARGET",
     convert_option_table(), run_convert};
 
 }  // namespace imgconv

@@ -63,7 +63,7 @@ constexpr OptionDef kOptions[] = {
     {'C', {"copy-range-offloading"}, nullptr, "let the system copy where it can"},
     {'r', {"rate"}, "SIZE", "write at most so many bytes per second"},
     {kSalvageKey, {"salvage"}, nullptr, "replace what cannot be read by zeros and go on", 1},
-    {kBitmapsKey, {"bitmaps"}, nullptr, "copy persistent bitmaps; refused by this version", 1},
+    {kBitmapsKey, {"bitmaps"}, nullptr, "copy the persistent bitmaps, too", 1},
     {kSkipBrokenBitmapsKey, {"skip-broken-bitmaps"}, nullptr, "leave inconsistent bitmaps out", 1},
     {'p', {"progress"}, nullptr, "show progress"},
     {'q', {"quiet"}, nullptr, "print errors only"},
@@ -81,8 +81,6 @@ struct RawArguments {
   std::string source_cache = "writeback";
   std::string target_cache = "unsafe";
   bool has_sparse_size = false;
-  bool bitmaps = false;
-  bool skip_broken_bitmaps = false;
 };
 
 /// A number in any base that strtol knows, or nothing.
@@ -227,10 +225,10 @@ Result<void> accept_option(RawArguments& raw, int key, const std::string& value)
       options.salvage = true;
       break;
     case kBitmapsKey:
-      raw.bitmaps = true;
+      options.bitmaps = true;
       break;
     case kSkipBrokenBitmapsKey:
-      raw.skip_broken_bitmaps = true;
+      options.skip_broken_bitmaps = true;
       break;
     default:
       return accept_value(raw, key, value);
@@ -241,7 +239,7 @@ Result<void> accept_option(RawArguments& raw, int key, const std::string& value)
 Result<void> check_combination(const RawArguments& raw) {
   const ConvertOptions& options = raw.parsed.options;
   const auto refuse = [](const char* text) { return Error(EINVAL, text); };
-  if (raw.skip_broken_bitmaps && !raw.bitmaps) {
+  if (options.skip_broken_bitmaps && !options.bitmaps) {
     return refuse("Use of --skip-broken-bitmaps requires --bitmaps");
   }
   if (options.copy_range && options.compress) {
@@ -262,7 +260,6 @@ Result<void> check_combination(const RawArguments& raw) {
   if (options.target_is_zero && !options.skip_create) {
     return refuse("--target-is-zero requires use of -n flag");
   }
-  if (raw.bitmaps) return Error(ENOTSUP, "This version of the program cannot copy bitmaps");
   return ok();
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cmd/bench_command.h"
+#include "cmd/bitmap_command.h"
 #include "cmd/check_command.h"
 #include "cmd/command.h"
 #include "cmd/compare_command.h"
@@ -28,8 +29,9 @@ namespace imgconv {
 namespace {
 
 constexpr const Command* kCommands[] = {
-    &kBenchCommand, &kCheckCommand, &kCompareCommand, &kConvertCommand, &kCreateCommand,
-    &kDdCommand,    &kInfoCommand,  &kMapCommand,     &kMeasureCommand, &kRebaseCommand,
+    &kBenchCommand,   &kBitmapCommand,  &kCheckCommand,  &kCompareCommand,
+    &kConvertCommand, &kCreateCommand,  &kDdCommand,     &kInfoCommand,
+    &kMapCommand,     &kMeasureCommand, &kRebaseCommand,
 };
 
 constexpr OptionDef kGlobalOptions[] = {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/concat_source.h"
+#include "engine/convert_bitmaps.h"
 #include "engine/convert_target.h"
 #include "engine/copy_job.h"
 #include "engine/plan.h"
@@ -72,6 +73,10 @@ Task<Result<void>> fill_target(const ConcatSource& source, ImageChain& target,
   const bool sync = options.target_cache != CacheMode::kUnsafe;
   const Result<void> flushed = co_await target.top().flush(sync);
   if (!flushed) co_return Error(flushed.error()).within(options.target);
+  if (options.bitmaps) {
+    Image& top = source.parts().front().chain->top();
+    CO_RETURN_IF_ERROR(co_await copy_bitmaps(top, target.top(), options, messages));
+  }
   co_return ok();
 }
 
@@ -88,13 +93,18 @@ Task<Result<ConvertSummary>> convert(Storage& storage, const ConvertOptions& opt
 
   CO_ASSIGN_OR_RETURN(const PreparedTarget prepared,
                       co_await prepare_target(storage, options, source.virtual_size(), messages));
+  if (options.bitmaps) CO_RETURN_IF_ERROR(check_bitmaps(source, prepared, options));
   CO_ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> target,
                       co_await open_target(storage, options, prepared, messages));
 
+  Result<void> filled;
+  if (options.bitmaps) filled = check_target_bitmaps(target->top());
   ConvertSummary summary;
   const TargetFacts facts = target_facts(*target, options, prepared);
-  Result<void> filled =
-      co_await fill_target(source, *target, options, facts, storage.executor(), messages, summary);
+  if (filled) {
+    filled = co_await fill_target(source, *target, options, facts, storage.executor(), messages,
+                                  summary);
+  }
   // Also after a failure, which is the more interesting error then.
   Result<void> closed = co_await target->close();
   if (!filled) co_return std::move(filled).error();

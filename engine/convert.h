@@ -37,6 +37,8 @@ struct ConvertOptions {
   bool out_of_order = false;                  ///< -W
   bool copy_range = false;                    ///< -C
   bool salvage = false;
+  bool bitmaps = false;  ///< --bitmaps
+  bool skip_broken_bitmaps = false;
   uint64_t rate_limit = 0;                         ///< -r, bytes per second; 0: none
   CacheMode source_cache = CacheMode::kWriteback;  ///< -T
   CacheMode target_cache = CacheMode::kUnsafe;     ///< -t

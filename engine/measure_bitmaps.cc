@@ -57,8 +57,7 @@ uint64_t bitmap_size(uint64_t virtual_size, uint64_t granularity, uint64_t clust
 
 std::optional<uint64_t> measure_bitmaps(const ImageInfo& source, const BlockDriver& target,
                                         const OptionValues& target_options) {
-  const std::string compat = target_options.string("compat").value_or("1.1");
-  if (target.name() != "qcow2" || compat == "0.10" || compat == "v2") return std::nullopt;
+  if (!target.supports_bitmaps(target_options)) return std::nullopt;
   if (source.format != "qcow2" || !source.specific) return std::nullopt;
   if (text_of(find_member(*source.specific, "compat")) != "1.1") return std::nullopt;
 

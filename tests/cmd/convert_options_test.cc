@@ -96,8 +96,11 @@ TEST_CASE("convert: an unknown cache mode is refused by the side it is for", "[c
   CHECK(error_of({"-T", "foo", "a", "b"}) == "Invalid source cache option: foo");
 }
 
-TEST_CASE("convert: bitmaps are refused rather than lost", "[cmd]") {
-  CHECK(error_of({"--bitmaps", "a", "b"}) == "This version of the program cannot copy bitmaps");
+TEST_CASE("convert: bitmaps are copied when asked for", "[cmd]") {
+  CHECK_FALSE(parse({"a", "b"}).value().options.bitmaps);
+  const ConvertOptions options = parse({"--bitmaps", "--skip-broken", "a", "b"}).value().options;
+  CHECK(options.bitmaps);
+  CHECK(options.skip_broken_bitmaps);
 }
 
 }  // namespace imgconv
