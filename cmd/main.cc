@@ -15,6 +15,7 @@
 #include "cmd/convert_command.h"
 #include "cmd/create_command.h"
 #include "cmd/dd_command.h"
+#include "cmd/explain_command.h"
 #include "cmd/help.h"
 #include "cmd/info_command.h"
 #include "cmd/map_command.h"
@@ -29,9 +30,9 @@ namespace imgconv {
 namespace {
 
 constexpr const Command* kCommands[] = {
-    &kBenchCommand,   &kBitmapCommand,  &kCheckCommand,  &kCompareCommand,
-    &kConvertCommand, &kCreateCommand,  &kDdCommand,     &kInfoCommand,
-    &kMapCommand,     &kMeasureCommand, &kRebaseCommand,
+    &kBenchCommand,   &kBitmapCommand, &kCheckCommand,   &kCompareCommand,
+    &kConvertCommand, &kCreateCommand, &kDdCommand,      &kExplainCommand,
+    &kInfoCommand,    &kMapCommand,    &kMeasureCommand, &kRebaseCommand,
 };
 
 constexpr OptionDef kGlobalOptions[] = {

@@ -88,8 +88,6 @@ void Axioms::prepare_armv8() {
   if (has(Clause::kArmData)) preserved_ |= skeleton_.data;
   if (has(Clause::kArmControl)) preserved_ |= skeleton_.control.to(writes);
 
-  if (has(Clause::kArmRmw)) preserved_ |= skeleton_.rmw;
-
   const EventSet acquire = skeleton_.tagged(kAcquire, reads);
   const EventSet acquire_pc = skeleton_.tagged(kAcquirePc, reads);
   const EventSet release = skeleton_.tagged(kRelease, writes);

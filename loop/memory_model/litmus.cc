@@ -20,11 +20,11 @@ constexpr size_t kMaxSourceBytes = 64 * 1024;
 
 class LitmusParser {
  public:
+  /// `source` without its head, and its tokens.
   LitmusParser(std::string_view source, std::vector<Token> tokens)
       : source_(source), tokens_(std::move(tokens)) {}
 
   Result<Program> parse() && {
-    RETURN_IF_ERROR(parse_name());
     RETURN_IF_ERROR(parse_initial_state());
     while (tokens_.peek().kind == Token::Kind::kName && tokens_.peek_second().text == "(" &&
            tokens_.peek().text.front() == 'P') {
@@ -38,7 +38,6 @@ class LitmusParser {
   }
 
  private:
-  Result<void> parse_name();
   Result<void> parse_initial_state();
   Result<void> parse_thread();
   Result<void> parse_parameter();
@@ -58,25 +57,6 @@ class LitmusParser {
   Program program_;
   std::vector<bool> is_atomic_;
 };
-
-Result<void> LitmusParser::parse_name() {
-  if (!tokens_.accept("C")) {
-    return tokens_.unexpected("'C NAME', the head of a litmus test in C");
-  }
-  // The name is what stands on the line, signs included: "SB+fences", "2+2W".
-  const uint32_t line = tokens_.peek().line;
-  const char* const begin = tokens_.peek().text.data();
-  const char* end = begin;
-  while (tokens_.peek().kind != Token::Kind::kEnd && tokens_.peek().line == line &&
-         !tokens_.is_at("{")) {
-    const std::string_view text = tokens_.take().text;
-    end = text.data() + text.size();
-  }
-  program_.name.assign(begin, end);
-  // Descriptions and properties of the tools that made the test.
-  while (!tokens_.is_at("{") && tokens_.peek().kind != Token::Kind::kEnd) tokens_.take();
-  return ok();
-}
 
 /// { x = 0; atomic_int y = 1; [z] = 2; int* t; }
 Result<void> LitmusParser::parse_initial_state() {
@@ -266,8 +246,23 @@ Result<Program> parse_litmus(std::string_view source) {
   if (source.size() > kMaxSourceBytes) {
     return Error(E2BIG, fmt::format("a litmus test of more than {} bytes", kMaxSourceBytes));
   }
-  ASSIGN_OR_RETURN(std::vector<Token> tokens, tokenize(source));
-  return LitmusParser(source, std::move(tokens)).parse();
+  // The head is no C: a name of any characters, such as "2+2W", then descriptions and properties
+  // for the tools that made the test, up to the initial state.
+  constexpr std::string_view kBlanks = " \t\r\n";
+  const size_t begin = std::min(source.find_first_not_of(kBlanks), source.size());
+  const std::string_view head = source.substr(begin, source.find('{', begin) - begin);
+  if (head.size() < 2 || head[0] != 'C' || kBlanks.find(head[1]) == std::string_view::npos) {
+    return Error(EINVAL, "line 1: expected 'C NAME', the head of a litmus test in C");
+  }
+  const std::string_view first_line = head.substr(2, head.find('\n') - 2);
+  const std::string_view body = source.substr(begin + head.size());
+  const auto lines =
+      std::count(source.begin(), source.end() - static_cast<std::ptrdiff_t>(body.size()), '\n');
+  ASSIGN_OR_RETURN(std::vector<Token> tokens, tokenize(body, static_cast<uint32_t>(lines) + 1));
+  ASSIGN_OR_RETURN(Program program, LitmusParser(body, std::move(tokens)).parse());
+  const size_t last = first_line.find_last_not_of(kBlanks);
+  program.name = last == std::string_view::npos ? "" : first_line.substr(0, last + 1);
+  return program;
 }
 
 }  // namespace imgconv::memory_model

@@ -1,6 +1,6 @@
 // parse_litmus: a litmus test in herd's C syntax becomes a Program.
 //
-// The subset and the additions (QEMU's and GCC's primitives, mutexes) are listed in loop/README.md.
+// The subset and the additions (QEMU's and GCC's primitives, mutexes) are listed in README.md here.
 // The text may come from anywhere: size, nesting, threads and statements are bounded, and each
 // error names its line. Pure; any thread.
 #pragma once

@@ -20,7 +20,7 @@ bool is_name_part(char c) { return is_name_start(c) || is_digit(c); }
 
 class Lexer {
  public:
-  explicit Lexer(std::string_view source) : rest_(source) {}
+  Lexer(std::string_view source, uint32_t first_line) : rest_(source), line_(first_line) {}
 
   Result<std::vector<Token>> run() && {
     std::vector<Token> tokens;
@@ -53,7 +53,8 @@ class Lexer {
       const size_t blanks = rest_.find_first_not_of(kBlanks);
       take(blanks == std::string_view::npos ? rest_.size() : blanks);
       std::string_view end;
-      if (starts_with("(*")) end = "*)";
+      // "(*x == 1)" is C.
+      if (starts_with("(* ") || starts_with("(**") || starts_with("(*\n")) end = "*)";
       if (starts_with("/*")) end = "*/";
       if (starts_with("//")) end = "\n";
       if (end.empty()) return ok();
@@ -116,12 +117,14 @@ class Lexer {
   }
 
   std::string_view rest_;
-  uint32_t line_ = 1;
+  uint32_t line_;
 };
 
 }  // namespace
 
-Result<std::vector<Token>> tokenize(std::string_view source) { return Lexer(source).run(); }
+Result<std::vector<Token>> tokenize(std::string_view source, uint32_t first_line) {
+  return Lexer(source, first_line).run();
+}
 
 const Token& TokenStream::peek_second() const {
   return next_ + 1 < tokens_.size() ? tokens_[next_ + 1] : tokens_.back();

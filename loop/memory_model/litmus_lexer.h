@@ -21,8 +21,9 @@ struct Token {
   uint32_t line = 1;
 };
 
-/// Without blanks and comments ((* *), /* */, //); the last token is kEnd. Views into `source`.
-Result<std::vector<Token>> tokenize(std::string_view source);
+/// Without blanks and comments ((* *), /* */, //); the last token is kEnd. Views into `source`,
+/// which begins in the line `first_line`.
+Result<std::vector<Token>> tokenize(std::string_view source, uint32_t first_line);
 
 class TokenStream {
  public:

@@ -285,7 +285,8 @@ Recipe source_recipe(const Statement& statement, Order order) {
   constexpr Tags kFenceTags = kAcquire | kRelease | kSeqCst;
   const std::string text(name_of(order));
   Recipe recipe;
-  recipe.read_instruction = recipe.write_instruction = text;
+  recipe.read_instruction = "load " + text;
+  recipe.write_instruction = "store " + text;
   recipe.read = static_cast<Tags>(tags_of(order) & kReadTags);
   recipe.write = static_cast<Tags>(tags_of(order) & kWriteTags);
   switch (access_of(statement)) {
@@ -293,16 +294,17 @@ Recipe source_recipe(const Statement& statement, Order order) {
     case Access::kStore:
       return recipe;
     case Access::kFence:
-      return fencing(static_cast<Tags>(tags_of(order) & kFenceTags), text);
+      return fencing(static_cast<Tags>(tags_of(order) & kFenceTags), "fence " + text);
     case Access::kMbSet:
-      return with_fence(writing(kRelease, "release"), kFenceTags, "seq_cst");
+      return with_fence(writing(kRelease, "store release"), kFenceTags, "fence seq_cst");
     case Access::kReadModifyWrite:
       break;
   }
   recipe.read |= kOneInstruction;
   recipe.write |= kOneInstruction;
+  recipe.read_instruction = recipe.write_instruction = "rmw " + text;
   // A fence behind it is the least that GCC's documentation and its code both promise.
-  if (order == Order::kGccSync) return with_fence(recipe, kFenceTags, "seq_cst");
+  if (order == Order::kGccSync) return with_fence(recipe, kFenceTags, "fence seq_cst");
   return recipe;
 }
 

@@ -49,13 +49,12 @@ enum class Clause : uint8_t {
   kArmReadsFrom,       ///< obs: rfe
   kArmFromRead,        ///< obs: fre
   kArmCoherence,       ///< obs: coe
-  kArmLocalWrite,      ///< lws: po-loc; [W]
+  kArmLocalWrite,      ///< lws: po-loc; [W], which contains aob's rmw
   kArmAddress,         ///< dob: addr
   kArmAddressWrite,    ///< dob: addr; po; [W]
   kArmData,            ///< dob: data
   kArmControl,         ///< dob: ctrl; [W]
   kArmForwarding,      ///< dob: (addr | data); rfi
-  kArmRmw,             ///< aob: rmw
   kArmRmwForwarding,   ///< aob: rmw; rfi; [A | Q]
   kArmDmbFull,         ///< bob: po; [DMB]; po
   kArmDmbLoad,         ///< bob: [R]; po; [DMB LD]; po
