@@ -8,7 +8,6 @@
 #include "loop/history/bh_flag.h"
 #include "loop/history/bh_list.h"
 #include "loop/history/current.h"
-#include "loop/history/dispatching.h"
 #include "loop/history/notify_me.h"
 #include "loop/history/waiters.h"
 
@@ -97,7 +96,7 @@ inline constexpr NotifyMeOptions kV5NoWorkerFence{.announce = Announce::kStore,
 }  // namespace options
 
 /// Calls `visitor.template operator()<Variant>(id)` for each id whose program has two sides, in the
-/// order of the case file. That is all but V1, which takes three threads: NestedPoller.
+/// order of the case file. That is all but V1, which takes three threads: dispatching.h.
 template <class Sync, class Visitor>
 void visit_catalogue(Visitor visitor) {
   using namespace options;

@@ -2,6 +2,7 @@
 
 #include "loop/history/armv8_sync.h"
 #include "loop/history/catalogue.h"
+#include "loop/history/dispatching.h"
 
 namespace imgconv::history {
 namespace {

@@ -30,6 +30,7 @@
 #undef memory_order_seq_cst
 #undef new
 #undef realloc
+#undef sched_yield
 
 #include "loop/sync.h"
 
