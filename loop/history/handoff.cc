@@ -11,39 +11,13 @@
 #include <chrono>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "loop/history/random.h"
 #include "loop/history/requests.h"
 #include "loop/history/spin.h"
-#include "loop/units.h"
 
 namespace imgconv::history {
 namespace {
-
-/// Stores that take long, to lines in random order over more than a second-level cache holds.
-class ColdStores {
- public:
-  explicit ColdStores(unsigned num_stores) : num_stores_(num_stores) {
-    if (num_stores > 0) lines_.resize(kLines);
-  }
-  void run(Random& random) {
-    for (unsigned i = 0; i < num_stores_; ++i) {
-      // Relaxed atomics: a plain store to memory that nobody reads could be left out.
-      lines_[random.below(kLines)].word.store(i, std::memory_order_relaxed);
-    }
-  }
-
- private:
-  static constexpr size_t kLines = 16 * kMiB / 64;
-  struct alignas(64) Line {
-    std::atomic<unsigned> word{0};
-    Line() = default;
-    Line(const Line&) {}
-  };
-  const unsigned num_stores_;
-  std::vector<Line> lines_;
-};
 
 Result<void> pin(std::thread& thread, int processor) {
   cpu_set_t set;
@@ -116,7 +90,6 @@ class Handoff {
     const auto start = std::chrono::steady_clock::now();
     const std::chrono::duration<double> limit(options_.max_seconds);
     Random random(options_.seed, 0);
-    ColdStores cold_stores(options_.cold_stores);
     while (report_.rounds < options_.max_rounds &&
            (options_.max_lost == 0 || report_.lost < options_.max_lost)) {
       // The clock is slower than a round.
@@ -125,17 +98,16 @@ class Handoff {
           std::chrono::steady_clock::now() - start > limit) {
         break;
       }
-      run_round(++report_.rounds, random, cold_stores);
+      run_round(++report_.rounds, random);
     }
     report_.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 
-  void run_round(uint64_t round, Random& random, ColdStores& cold_stores) {
+  void run_round(uint64_t round, Random& random) {
     requested_round_.store(round, std::memory_order_release);
     for (unsigned left = num_jobs_; left > 0;) {
       delay(random);
-      cold_stores.run(random);
       bool was_signalled = false;
       if (protocol_.prepare()) {
         ++report_.sleeps;
@@ -150,7 +122,6 @@ class Handoff {
       }
       protocol_.check(was_signalled);
       if (left == 0) break;
-      cold_stores.run(random);
       left -= length_of(protocol_.dispatch());
     }
     // A signal that came late is not the next round's.
@@ -206,7 +177,8 @@ class Handoff {
 }  // namespace
 
 Result<HandoffReport> run_handoff(const HandoffOptions& options) {
-  const auto protocol = make_loop_protocol(options.protocol, options.memory, options.seed);
+  const auto protocol =
+      make_loop_protocol(options.protocol, options.memory, options.seed, options.cold_stores);
   if (protocol == nullptr) {
     return Error(EINVAL, fmt::format("Unknown protocol '{}'", options.protocol));
   }

@@ -39,8 +39,7 @@ struct HandoffOptions {
   /// Each thread idles for a random number of steps below this before its racing store. A step is
   /// less than a nanosecond.
   unsigned max_delay = 2048;
-  /// Stores to lines that are in no near cache, before each of the loop's racing stores, which then
-  /// waits behind them in the store buffer.
+  /// See make_loop_protocol().
   unsigned cold_stores = 0;
 
   static constexpr unsigned kMaxJobs = 16;

@@ -2,6 +2,7 @@
 
 #include "loop/history/armv8_sync.h"
 #include "loop/history/catalogue.h"
+#include "loop/history/cold_stores.h"
 #include "loop/history/dispatching.h"
 
 namespace imgconv::history {
@@ -11,12 +12,15 @@ namespace {
 template <class Variant, class Sync>
 class Adapter final : public LoopProtocol {
  public:
+  Adapter(unsigned cold_stores, uint64_t seed) : cold_stores_(cold_stores, seed) {}
+
   bool post(Job& job) override {
     const bool must_signal = variant_.post(job);
     Sync::leave();
     return must_signal;
   }
   bool prepare() override {
+    cold_stores_.run();
     const bool may_sleep = variant_.prepare();
     Sync::leave();
     return may_sleep;
@@ -26,6 +30,7 @@ class Adapter final : public LoopProtocol {
     Sync::leave();
   }
   Job* dispatch() override {
+    cold_stores_.run();
     Job* const jobs = variant_.dispatch();
     Sync::leave();
     return jobs;
@@ -42,6 +47,8 @@ class Adapter final : public LoopProtocol {
 
  private:
   Variant variant_;
+  // Loop thread.
+  ColdStores cold_stores_;
 };
 
 // The one whose program has three sides.
@@ -59,19 +66,23 @@ struct CollectIds {
 template <class Sync>
 struct MakeById {
   std::string_view wanted;
+  unsigned cold_stores;
+  uint64_t seed;
   std::unique_ptr<LoopProtocol>& made;
 
   template <class Variant>
   void operator()(std::string_view id) const {
-    if (id == wanted) made = std::make_unique<Adapter<Variant, Sync>>();
+    if (id == wanted) made = std::make_unique<Adapter<Variant, Sync>>(cold_stores, seed);
   }
 };
 
 template <class Sync>
-std::unique_ptr<LoopProtocol> make(std::string_view id) {
-  if (id == kThreeThreads) return std::make_unique<Adapter<NestedPoller<Sync>, Sync>>();
+std::unique_ptr<LoopProtocol> make(std::string_view id, unsigned cold_stores, uint64_t seed) {
+  if (id == kThreeThreads) {
+    return std::make_unique<Adapter<NestedPoller<Sync>, Sync>>(cold_stores, seed);
+  }
   std::unique_ptr<LoopProtocol> made;
-  visit_catalogue<Sync>(MakeById<Sync>{id, made});
+  visit_catalogue<Sync>(MakeById<Sync>{id, cold_stores, seed, made});
   return made;
 }
 
@@ -83,11 +94,11 @@ std::vector<std::string_view> loop_protocol_ids() {
   return ids;
 }
 
-std::unique_ptr<LoopProtocol> make_loop_protocol(std::string_view id, Memory memory,
-                                                 uint64_t seed) {
-  if (memory == Memory::kNative) return make<NativeSync>(id);
+std::unique_ptr<LoopProtocol> make_loop_protocol(std::string_view id, Memory memory, uint64_t seed,
+                                                 unsigned cold_stores) {
+  if (memory == Memory::kNative) return make<NativeSync>(id, cold_stores, seed);
   Armv8Sync::seed(seed);
-  return make<Armv8Sync>(id);
+  return make<Armv8Sync>(id, cold_stores, seed);
 }
 
 }  // namespace imgconv::history

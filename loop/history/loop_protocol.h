@@ -63,7 +63,12 @@ class LoopProtocol {
 /// and inbox.
 std::vector<std::string_view> loop_protocol_ids();
 
-/// Null for an unknown id. `seed` matters to kArmv8 only, as far as the threads' timing lets it.
-std::unique_ptr<LoopProtocol> make_loop_protocol(std::string_view id, Memory memory, uint64_t seed);
+/// Null for an unknown id. `seed` is for kArmv8's choices, as far as the threads' timing lets them
+/// be the same again. `cold_stores`: how many stores to lines that are in no near cache the loop
+/// makes before each prepare() and dispatch(), so that the protocol's own stores wait behind them
+/// in the processor's store buffer. That widens the window of a race and changes no protocol; 8
+/// make V2_both and V5_noMfence lose wake-ups by the thousand.
+std::unique_ptr<LoopProtocol> make_loop_protocol(std::string_view id, Memory memory, uint64_t seed,
+                                                 unsigned cold_stores = 0);
 
 }  // namespace imgconv::history

@@ -3,6 +3,8 @@
 #include <catch2/catch.hpp>
 #include <string>
 
+#include "loop/history/dispatching.h"
+
 namespace imgconv::history {
 namespace {
 
@@ -46,6 +48,28 @@ TEST_CASE("LoopProtocol: without concurrency each protocol of the case file deli
     CHECK(length(protocol->rescue()) == 1);
     CHECK_FALSE(protocol->state().has_undelivered);
   }
+}
+
+TEST_CASE("Dispatching: who dispatches is not who sleeps, so nobody is woken", "[loop]") {
+  Dispatching<NativeSync> words;
+  // The event loop finds nothing and goes to sleep.
+  REQUIRE(words.prepare());
+  // A request of the virtual CPU finishes; that thread is in an aio_poll and takes the signal.
+  CHECK((words.schedule() && words.notify()));
+  words.begin_nested();
+  CHECK_FALSE(words.reschedule());
+  words.end_nested();
+  // A worker finishes a request of the event loop: the bottom half is scheduled already.
+  CHECK_FALSE(words.schedule());
+  // The event loop would see it, if it looked.
+  CHECK_FALSE(words.prepare());
+}
+
+TEST_CASE("Dispatching: without a nested poll the worker signals", "[loop]") {
+  Dispatching<NativeSync> words;
+  REQUIRE(words.prepare());
+  CHECK((words.schedule() && words.notify()));
+  CHECK(words.take_scheduled());
 }
 
 TEST_CASE("LoopProtocol: an id that the case file does not have makes nothing", "[loop]") {
