@@ -90,7 +90,7 @@ class Handoff {
     const auto start = std::chrono::steady_clock::now();
     const std::chrono::duration<double> limit(options_.max_seconds);
     Random random(options_.seed, 0);
-    while (report_.rounds < options_.max_rounds &&
+    while (!is_cancelled_.load(std::memory_order_relaxed) && report_.rounds < options_.max_rounds &&
            (options_.max_lost == 0 || report_.lost < options_.max_lost)) {
       // The clock is slower than a round.
       constexpr uint64_t kRoundsPerLook = 64;

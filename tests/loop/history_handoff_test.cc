@@ -110,6 +110,8 @@ TEST_CASE("Handoff: an unknown protocol and an impossible processor are errors",
   CHECK_THAT(run_handoff(options), test::FailsWith(EINVAL, "Unknown protocol 'V99'"));
   options.protocol = "current";
   options.pin = HandoffOptions::Pin{1'000'000, 0};
+  options.max_rounds = ~uint64_t{0};
+  options.max_seconds = 1e9;
   CHECK_FALSE(run_handoff(options).has_value());
 }
 
