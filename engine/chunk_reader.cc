@@ -24,7 +24,8 @@ constexpr uint64_t kGroupBytes = 512 * kKiB;
 
 Error read_error(uint64_t guest_offset, const Error& cause) {
   return Error(cause.code(), fmt::format("error while reading at byte {}: {}", guest_offset,
-                                         errno_text(cause.code())));
+                                         errno_text(cause.code())))
+      .with_hint(cause.hint());
 }
 
 Error write_error(uint64_t guest_offset, const Error& cause) {
@@ -68,8 +69,8 @@ Result<void> ChunkReader::read_group(Chunk& chunk, const Group& group,
   if (!first.is_unreadable) {
     const Run& last = chunk.runs[group.end - 1];
     const size_t count = last.first_extent + last.extent_count - first.first_extent;
-    const Result<void> outcome =
-        read_extents(std::span(chunk.extents).subspan(first.first_extent, count), buffer);
+    const Result<void> outcome = read_extents(
+        std::span(chunk.extents).subspan(first.first_extent, count), buffer, FileEnd::kError);
     if (outcome) return ok();
     if (group.end - group.first == 1 && !plan_.salvage) {
       return read_error(first.guest_offset, outcome.error());
@@ -94,7 +95,7 @@ Result<void> ChunkReader::read_singly(Chunk& chunk, const Group& group,
       rescue(chunk, run, part);
       continue;
     }
-    const Result<void> outcome = read_extents(chunk.extents_of(run), part);
+    const Result<void> outcome = read_extents(chunk.extents_of(run), part, FileEnd::kError);
     if (outcome) continue;
     if (!plan_.salvage) return read_error(run.guest_offset, outcome.error());
     rescue(chunk, run, part);
@@ -117,7 +118,7 @@ void ChunkReader::rescue(Chunk& chunk, const Run& run, std::span<std::byte> buff
       if (begin >= end) continue;
       const Extent part = clip(extent, begin, end);
       const auto target = sector.subspan(begin - guest_offset, end - begin);
-      is_read &= read_extents(std::span(&part, 1), target).has_value();
+      is_read &= read_extents(std::span(&part, 1), target, FileEnd::kError).has_value();
     }
     if (is_read) continue;
     std::memset(sector.data(), 0, sector.size());

@@ -95,7 +95,7 @@ Result<void> CompareJob::read_side(const CompareBatch& batch, const Group& group
   const size_t first = group.first_extent[side];
   const std::span<const Extent> extents(batch.extents[side]);
   return read_extents(extents.subspan(first, group.end_extent[side] - first),
-                      buffer.span().first(group.bytes[side]));
+                      buffer.span().first(group.bytes[side]), FileEnd::kZeros);
 }
 
 std::optional<CompareFinding> CompareJob::compare_group(const CompareBatch& batch,

@@ -122,7 +122,9 @@ Task<Result<void>> ExtentCursor::map_more() {
     }
     const std::string text = fmt::format("error while reading block status at offset {}: {}",
                                          mapped_end_, errno_text(found.error().code()));
-    if (!plan_.salvage) co_return Error(found.error().code(), text);
+    if (!plan_.salvage) {
+      co_return Error(found.error().code(), text).with_hint(found.error().hint());
+    }
     if (wanted <= kSectorSize) {
       messages_.warning(text);
       mapped_.push_back(unreadable_sector(mapped_end_));

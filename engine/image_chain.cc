@@ -153,8 +153,8 @@ Task<Result<void>> ImageChain::read_layers(unsigned first, uint64_t guest_offset
     for (const ChainExtent& found : mapped) extents.push_back(found.extent);
     const uint64_t length = mapped.back().extent.guest_end() - (guest_offset + done);
     const std::span<std::byte> part = buffer.subspan(done, length);
-    CO_RETURN_IF_ERROR(
-        co_await run_on(executor_, [&extents, part] { return read_extents(extents, part); }));
+    CO_RETURN_IF_ERROR(co_await run_on(
+        executor_, [&extents, part] { return read_extents(extents, part, FileEnd::kZeros); }));
     done += length;
   }
   co_return ok();

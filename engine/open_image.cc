@@ -24,6 +24,7 @@ struct OpenMode {
   bool force_share = false;
   bool for_check = false;
   bool metadata_only = false;
+  bool refuse_truncated = false;
 };
 
 Result<ImageSpec> spec_of_request(const ImageRequest& request) {
@@ -64,6 +65,7 @@ OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const O
   options.writable = mode.writable;
   options.for_check = mode.for_check;
   options.metadata_only = mode.metadata_only;
+  options.refuse_truncated = mode.refuse_truncated;
   options.executor = &storage.executor();
   options.raw_offset = spec.raw_offset;
   options.raw_size = spec.raw_size;
@@ -211,6 +213,7 @@ Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const Ima
   mode.force_share = request.force_share;
   mode.for_check = request.for_check;
   mode.metadata_only = request.metadata_only;
+  mode.refuse_truncated = request.refuse_truncated;
 
   Result<Layer> top = co_await open_layer(storage, *spec, mode, messages);
   if (!top) co_return within_open(std::move(top).error(), request);

@@ -29,6 +29,8 @@ struct ImageRequest {
   bool with_backing = true;
   bool for_check = false;
   bool metadata_only = false;
+  /// As in OpenImageOptions, for every layer.
+  bool refuse_truncated = false;
   /// Begin errors with "Could not open 'NAME': ".
   bool name_in_errors = true;
 };

@@ -95,11 +95,16 @@ Task<Result<void>> Worker::read_extent_async(const Extent& extent, std::span<std
   if (extent.kind == ExtentKind::kData) {
     CO_ASSIGN_OR_RETURN(const size_t length,
                         co_await extent.file->read(extent.host_offset, buffer));
-    // Behind the end of the file there are zeros (QCOW2.md 4.1).
+    if (length == buffer.size()) co_return ok();
+    CO_ASSIGN_OR_RETURN(const FileStat stat, extent.file->stat());
+    CO_RETURN_IF_ERROR(check_file_end(extent, stat.length));
+    // The rest of the last cluster or sector, which the file need not have.
     std::fill(buffer.begin() + static_cast<std::ptrdiff_t>(length), buffer.end(), std::byte{0});
     co_return ok();
   }
-  const auto decode = [&extent, buffer] { return read_extents(std::span(&extent, 1), buffer); };
+  const auto decode = [&extent, buffer] {
+    return read_extents(std::span(&extent, 1), buffer, FileEnd::kError);
+  };
   CO_RETURN_IF_ERROR(co_await run_on(job_.executor(), decode));
   co_return ok();
 }

@@ -25,6 +25,9 @@ struct OpenImageOptions {
   bool writable = false;
   /// For `check`: damaged images open as far as they can.
   bool for_check = false;
+  /// Tables and data that the file is too short for are errors, not zeros: for who copies an image
+  /// and must not lose what was cut off.
+  bool refuse_truncated = false;
   /// For `info`: external data file, encryption and backing files are not needed.
   bool metadata_only = false;
   /// Opens an external data file by the name the image states; the engine's policy decides. Null

@@ -35,8 +35,9 @@ struct Extent {
   /// reach behind the end of the file, where zeros are supplied (QCOW2.md 4.2).
   uint64_t host_length = 0;
   Codec codec = Codec::kDeflate;
-  /// kCompressed: bytes the stream decodes to (the cluster size), and where in the decoded cluster
-  /// this extent begins: an extent may be a part of a cluster.
+  /// kData and kCompressed: the image's cluster size, to which a stream decodes; 0 where there are
+  /// no clusters. And where in the decoded cluster a kCompressed extent begins: an extent may be a
+  /// part of a cluster.
   uint64_t cluster_size = 0;
   uint64_t offset_in_cluster = 0;
   /// Where the bytes are; never null when has_host_offset or kCompressed. Owned by the image.

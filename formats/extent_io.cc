@@ -6,6 +6,8 @@
 #include <cstring>
 #include <memory>
 
+#include <fmt/format.h>
+
 #include "formats/codec.h"
 #include "loop/file.h"
 #include "loop/try.h"
@@ -44,11 +46,17 @@ struct HostRange {
   uint64_t length() const { return end - begin; }
 };
 
-/// Fills the buffer; what is behind the end of the file is zeros.
-Result<void> read_with_zero_tail(File& file, uint64_t host_offset, std::span<std::byte> buffer) {
+/// Fills the buffer; what is behind the end of the file is zeros. Returns the bytes the file had.
+Result<size_t> read_with_zero_tail(File& file, uint64_t host_offset, std::span<std::byte> buffer) {
   ASSIGN_OR_RETURN(const size_t got, file.blocking().read(host_offset, buffer));
   std::fill(buffer.begin() + static_cast<std::ptrdiff_t>(got), buffer.end(), std::byte{0});
-  return ok();
+  return got;
+}
+
+Error truncated(uint64_t file_length, uint64_t host_offset) {
+  return Error::from_errno(EIO).with_hint(
+      fmt::format("The image is truncated: its file ends at byte {}, data is expected at byte {}.",
+                  file_length, host_offset));
 }
 
 bool is_same_cluster(const Extent& a, const Extent& b) {
@@ -90,7 +98,8 @@ size_t compressed_run_length(std::span<const Extent> extents, HostRange& range) 
   return count;
 }
 
-/// Decodes the extents whose streams lie in `streams`, which begins at `host_begin`.
+/// Decodes the extents whose streams lie in `streams`, which begins at `host_begin`. A stream that
+/// goes on behind the end of `streams` has only what is there.
 Result<void> decode_run(std::span<const Extent> extents, std::span<const std::byte> streams,
                         uint64_t host_begin, std::span<std::byte> buffer) {
   thread_local Scratch cluster_scratch;
@@ -99,7 +108,10 @@ Result<void> decode_run(std::span<const Extent> extents, std::span<const std::by
   for (const Extent& extent : extents) {
     const std::span<std::byte> target = buffer.first(extent.length);
     buffer = buffer.subspan(extent.length);
-    const auto stream = streams.subspan(extent.host_offset - host_begin, extent.host_length);
+    const uint64_t begin = extent.host_offset - host_begin;
+    if (begin >= streams.size()) return truncated(host_begin + streams.size(), extent.host_offset);
+    const auto stream =
+        streams.subspan(begin, std::min(extent.host_length, streams.size() - begin));
     Decompressor& decompressor = thread_decompressor(extent.codec);
     if (extent.length == extent.cluster_size) {
       RETURN_IF_ERROR(decompressor.decompress(stream, target));
@@ -117,11 +129,23 @@ Result<void> decode_run(std::span<const Extent> extents, std::span<const std::by
 }
 
 Result<void> read_compressed_run(std::span<const Extent> extents, const HostRange& range,
-                                 std::span<std::byte> buffer) {
+                                 std::span<std::byte> buffer, FileEnd file_end) {
   thread_local Scratch stream_scratch;
-  const std::span<std::byte> streams = stream_scratch.take(range.length());
-  RETURN_IF_ERROR(read_with_zero_tail(*extents[0].file, range.begin, streams));
+  std::span<std::byte> streams = stream_scratch.take(range.length());
+  ASSIGN_OR_RETURN(const size_t got, read_with_zero_tail(*extents[0].file, range.begin, streams));
+  if (file_end == FileEnd::kError) streams = streams.first(got);
   return decode_run(extents, streams, range.begin, buffer);
+}
+
+/// Reads extents that lie together in the file.
+Result<void> read_data_run(std::span<const Extent> extents, std::span<std::byte> buffer,
+                           FileEnd file_end) {
+  File& file = *extents[0].file;
+  ASSIGN_OR_RETURN(const size_t got, read_with_zero_tail(file, extents[0].host_offset, buffer));
+  if (got == buffer.size() || file_end == FileEnd::kZeros) return ok();
+  ASSIGN_OR_RETURN(const FileStat stat, file.blocking().stat());
+  for (const Extent& extent : extents) RETURN_IF_ERROR(check_file_end(extent, stat.length));
+  return ok();
 }
 
 uint64_t total_length(std::span<const Extent> extents) {
@@ -132,7 +156,16 @@ uint64_t total_length(std::span<const Extent> extents) {
 
 }  // namespace
 
-Result<void> read_extents(std::span<const Extent> extents, std::span<std::byte> buffer) {
+Result<void> check_file_end(const Extent& extent, uint64_t file_length) {
+  const uint64_t unit = extent.cluster_size != 0 ? extent.cluster_size : kSectorSize;
+  // Not rounded up: a file may be longer than anything an offset can be added to.
+  const uint64_t last_unit = round_down(extent.host_offset + extent.length - 1, unit);
+  if (last_unit < file_length) return ok();
+  return truncated(file_length, std::max(extent.host_offset, file_length));
+}
+
+Result<void> read_extents(std::span<const Extent> extents, std::span<std::byte> buffer,
+                          FileEnd file_end) {
   assert(total_length(extents) == buffer.size());
   while (!extents.empty()) {
     const Extent& first = extents[0];
@@ -146,13 +179,14 @@ Result<void> read_extents(std::span<const Extent> extents, std::span<std::byte> 
       case ExtentKind::kData:
         count = data_run_length(extents);
         length = total_length(extents.first(count));
-        RETURN_IF_ERROR(read_with_zero_tail(*first.file, first.host_offset, buffer.first(length)));
+        RETURN_IF_ERROR(read_data_run(extents.first(count), buffer.first(length), file_end));
         break;
       case ExtentKind::kCompressed: {
         HostRange range{first.host_offset, first.host_offset + first.host_length};
         count = compressed_run_length(extents, range);
         length = total_length(extents.first(count));
-        RETURN_IF_ERROR(read_compressed_run(extents.first(count), range, buffer.first(length)));
+        RETURN_IF_ERROR(
+            read_compressed_run(extents.first(count), range, buffer.first(length), file_end));
         break;
       }
     }

@@ -1,6 +1,7 @@
 #include "formats/qcow2/l2_tables.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include <fmt/format.h>
@@ -23,6 +24,12 @@ uint64_t page_bytes_for(const Header& header) {
   return std::min(header.cluster_size(), kPageBytes);
 }
 
+Error truncated(uint64_t file_length, const char* what, uint64_t host_offset) {
+  return Error::from_errno(EIO).with_hint(
+      fmt::format("The image is truncated: its file ends at byte {}, {} is expected at byte {}.",
+                  file_length, what, host_offset));
+}
+
 }  // namespace
 
 L2Tables::L2Tables(const Header& header, TableIo& io)
@@ -38,6 +45,8 @@ Task<Result<void>> L2Tables::load_l1(HostOffset offset, uint64_t entries) {
   const uint64_t available = offset.bytes() < stat.length
                                  ? div_round_up(stat.length - offset.bytes(), kTableEntryBytes)
                                  : 0;
+  file_length_ = stat.length;
+  missing_l1_entries_ = entries - std::min(entries, available);
   static_assert(sizeof(L1Entry) == kTableEntryBytes);
   std::vector<L1Entry> table(std::min(entries, available));
   const std::span<std::byte> bytes = std::as_writable_bytes(std::span(table));
@@ -62,12 +71,19 @@ bool L2Tables::has_any_table() const {
 
 Result<std::optional<uint64_t>> L2Tables::page_offset(uint64_t guest_cluster) const {
   const uint64_t index = l1_index(guest_cluster);
+  const bool is_missing = index >= l1_.size() && index - l1_.size() < missing_l1_entries_;
+  if (refuses_truncated_ && is_missing) {
+    return truncated(file_length_, "the L1 entry", l1_offset_.bytes() + index * kTableEntryBytes);
+  }
   const L1Entry entry = l1_entry(index);
   if (!entry.has_table()) return std::optional<uint64_t>();
   const uint64_t table_offset = entry.table_offset().bytes();
   if (!is_aligned(table_offset, header_.cluster_size())) {
     return corruption(
         fmt::format("L2 table offset {} unaligned (L1 index: {})", hex(table_offset), hex(index)));
+  }
+  if (refuses_truncated_ && table_offset >= file_length_) {
+    return truncated(file_length_, "an L2 table", table_offset);
   }
   const uint64_t page_in_table = guest_cluster % l2_entries_ / page_entries_;
   return std::optional(table_offset + page_in_table * cache_.page_bytes());

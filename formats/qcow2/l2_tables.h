@@ -40,7 +40,10 @@ class L2Tables {
   /// `header` and `io` must outlive it.
   L2Tables(const Header& header, TableIo& io);
 
-  /// Reads an L1 table of that many entries; those behind the end of the file are empty.
+  /// From now on tables that the file is too short for are errors; without it they are empty.
+  /// Requires: nothing is written.
+  void refuse_truncated() { refuses_truncated_ = true; }
+  /// Reads an L1 table of that many entries.
   Task<Result<void>> load_l1(HostOffset offset, uint64_t entries);
   void set_write_back(TableCache::WriteBack write_back);
 
@@ -81,6 +84,11 @@ class L2Tables {
   const uint64_t l2_entries_;
   const uint64_t page_entries_;
   TableCache cache_;
+  bool refuses_truncated_ = false;
+  /// When the L1 table was loaded.
+  uint64_t file_length_ = 0;
+  /// Entries at the end of the L1 table that the file is too short for.
+  uint64_t missing_l1_entries_ = 0;
   HostOffset l1_offset_;
   std::vector<L1Entry> l1_;
   /// L1 entries changed since they were written: [dirty_begin_, dirty_end_).

@@ -195,6 +195,7 @@ Result<Extent> PageWalk::extent_at(uint64_t guest_offset, uint64_t guest_end) co
     extent.has_host_offset = true;
     extent.host_offset = entry.host_offset().bytes() + offset_in_cluster;
     extent.file = &context_.data_file;
+    extent.cluster_size = header.cluster_size();
   }
   return extent;
 }

@@ -70,6 +70,7 @@ Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file
 
 Task<Result<void>> Qcow2Image::load_tables(const OpenImageOptions& options) {
   if (options.metadata_only) co_return ok();
+  if (options.refuse_truncated) tables_.refuse_truncated();
   CO_RETURN_IF_ERROR(co_await tables_.load_l1(header().l1_table_offset, header().l1_entries));
   if (options.writable && !options.for_check) {
     CO_RETURN_IF_ERROR(co_await start_writing());

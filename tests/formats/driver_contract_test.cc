@@ -93,7 +93,7 @@ class Disk {
   }
   Bytes read(uint64_t guest_offset, uint64_t length) {
     Bytes buffer(length, std::byte{0x66});
-    REQUIRE_THAT(read_extents(map(guest_offset, length), buffer), IsOk());
+    REQUIRE_THAT(read_extents(map(guest_offset, length), buffer, FileEnd::kZeros), IsOk());
     return buffer;
   }
   uint64_t data_bytes() {

@@ -75,9 +75,9 @@ class Layout {
     return extent;
   }
 
-  Result<void> read() {
+  Result<void> read(FileEnd file_end = FileEnd::kZeros) {
     buffer.assign(guest_end_, std::byte{0x99});
-    return read_extents(extents, buffer);
+    return read_extents(extents, buffer, file_end);
   }
   std::span<const std::byte> part(uint64_t offset, uint64_t length) const {
     return std::span(buffer).subspan(offset, length);
@@ -130,6 +130,32 @@ TEST_CASE("read_extents: behind the end of the file are zeros", "[formats][exten
   CHECK_THAT(layout.read(), IsOk());
   CHECK(is_pattern(layout.part(0, 488), 512));
   CHECK(is_zero(layout.part(488, 1048)));
+}
+
+TEST_CASE(
+    "read_extents: a file cut off in the middle of its data is an error where zeros are no answer",
+    "[formats][extent_io]") {
+  Layout layout;
+  layout.put(0, pattern(0, 6000));
+  layout.add_data(0, 8192);
+  layout.extents[0].cluster_size = 4096;
+  SECTION("the last cluster may be there in part") {
+    CHECK_THAT(layout.read(FileEnd::kError), IsOk());
+    CHECK(is_pattern(layout.part(0, 6000), 0));
+    CHECK(is_zero(layout.part(6000, 2192)));
+  }
+  SECTION("a whole cluster may not be missing") {
+    layout.extents[0].cluster_size = 1024;
+    const Result<void> read = layout.read(FileEnd::kError);
+    REQUIRE_FALSE(read);
+    CHECK(read.error().code() == EIO);
+    CHECK(read.error().hint() ==
+          "The image is truncated: its file ends at byte 6000, data is expected at byte 6000.");
+  }
+  SECTION("without clusters a sector may be there in part, and no more") {
+    layout.extents[0].cluster_size = 0;
+    CHECK_FALSE(layout.read(FileEnd::kError));
+  }
 }
 
 TEST_CASE("read_extents: packed compressed clusters cost one read", "[formats][extent_io]") {
@@ -196,7 +222,7 @@ TEST_CASE("read_extents: parts of one compressed cluster are cut from it", "[for
   add_part(1024, 512);
   add_part(4096, 8192);
   layout.buffer.resize(512 + 8192);
-  REQUIRE_THAT(read_extents(layout.extents, layout.buffer), IsOk());
+  REQUIRE_THAT(read_extents(layout.extents, layout.buffer, FileEnd::kZeros), IsOk());
   CHECK(is_pattern(layout.part(0, 512), 1024));
   CHECK(is_pattern(layout.part(512, 8192), 4096));
   CHECK(layout.reads().size() == 1);
@@ -209,7 +235,7 @@ TEST_CASE("read_extents: parts of different clusters are not mixed up", "[format
   layout.add_compressed(512, first, 4096).length = 512;
   layout.add_compressed(8192, second, 4096).length = 512;
   layout.buffer.resize(1024);
-  REQUIRE_THAT(read_extents(layout.extents, layout.buffer), IsOk());
+  REQUIRE_THAT(read_extents(layout.extents, layout.buffer, FileEnd::kZeros), IsOk());
   CHECK(is_pattern(layout.part(0, 512), 0));
   CHECK(is_pattern(layout.part(512, 512), 4096));
 }

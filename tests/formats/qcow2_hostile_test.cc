@@ -36,7 +36,7 @@ void exercise(std::span<const std::byte> bytes) {
       std::vector<std::byte> buffer(std::min<uint64_t>(extent.length, 4096));
       Extent head = extent;
       head.length = buffer.size();
-      const Result<void> read = read_extents({&head, 1}, buffer);
+      const Result<void> read = read_extents({&head, 1}, buffer, FileEnd::kZeros);
       if (!read) REQUIRE(read.error().code() > 0);
     }
   }
