@@ -56,7 +56,7 @@ Task<Result<void>> Qcow2Image::map_tables(uint64_t guest_offset, uint64_t guest_
     const uint64_t guest_cluster = guest_offset >> header().cluster_bits;
     const uint64_t end_cluster = clusters_for(guest_end, header().cluster_bits).value();
     std::optional<L2Page> page = tables_.find_page(guest_cluster);
-    if (!page && tables_.l1_entry(tables_.l1_index(guest_cluster)).has_table()) {
+    if (!page && tables_.may_have_table(tables_.l1_index(guest_cluster))) {
       // What is there goes out before more is read: the caller can work on it meanwhile.
       if (!extents.empty() && extents.size() > kMaxExtents / 2) co_return ok();
       CO_ASSIGN_OR_RETURN(page, co_await tables_.page_with_read_ahead(guest_cluster, end_cluster));

@@ -71,8 +71,7 @@ bool L2Tables::has_any_table() const {
 
 Result<std::optional<uint64_t>> L2Tables::page_offset(uint64_t guest_cluster) const {
   const uint64_t index = l1_index(guest_cluster);
-  const bool is_missing = index >= l1_.size() && index - l1_.size() < missing_l1_entries_;
-  if (refuses_truncated_ && is_missing) {
+  if (is_missing(index)) {
     return truncated(file_length_, "the L1 entry", l1_offset_.bytes() + index * kTableEntryBytes);
   }
   const L1Entry entry = l1_entry(index);

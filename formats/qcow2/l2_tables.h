@@ -52,6 +52,10 @@ class L2Tables {
   L1Entry l1_entry(uint64_t l1_index) const {
     return l1_index < l1_.size() ? l1_[l1_index] : L1Entry();
   }
+  /// Whether there is something to ask page_of() for: a table, or the error that it is lost.
+  bool may_have_table(uint64_t l1_index) const {
+    return l1_entry(l1_index).has_table() || is_missing(l1_index);
+  }
   std::span<const L1Entry> l1() const { return l1_; }
   bool has_any_table() const;
 
@@ -75,6 +79,10 @@ class L2Tables {
   Task<Result<void>> write_dirty_l1();
 
  private:
+  bool is_missing(uint64_t l1_index) const {
+    return refuses_truncated_ && l1_index >= l1_.size() &&
+           l1_index - l1_.size() < missing_l1_entries_;
+  }
   Result<std::optional<uint64_t>> page_offset(uint64_t guest_cluster) const;
   L2Page make_page(TableCache::Page* page, uint64_t guest_cluster) const;
   void set_l1(uint64_t l1_index, L1Entry entry);
