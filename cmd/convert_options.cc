@@ -23,6 +23,8 @@ enum ConvertKey : int {
   kSkipBrokenBitmapsKey,
   kAioKey,
   kThreadsKey,
+  kReplaceKey,
+  kNoSyncKey,
 };
 
 constexpr OptionDef kOptions[] = {
@@ -44,7 +46,20 @@ constexpr OptionDef kOptions[] = {
      "the target is an option string; needs -n",
      1},
     {'o', {"options", "target-options"}, "OPTS", "creation options; '-o help' lists them"},
-    {'t', {"output-cache", "target-cache"}, "CACHE", "how to write the target (default: unsafe)"},
+    {'t',
+     {"output-cache", "target-cache"},
+     "CACHE",
+     "how to write the target (default: writeback, with one sync at the end)"},
+    {kReplaceKey,
+     {"replace"},
+     nullptr,
+     "put the complete target in the place of an existing file, instead of filling that",
+     1},
+    {kNoSyncKey,
+     {"no-sync"},
+     nullptr,
+     "do not wait until the target is on the disk (implied by -t unsafe)",
+     1},
     {'c', {"compress"}, nullptr, "write compressed clusters"},
     {'B', {"backing"}, "FILE", "make the target an overlay of FILE and copy only the top layer"},
     {'F', {"backing-format"}, "FMT", "format of the target's backing file"},
@@ -79,7 +94,9 @@ struct RawArguments {
   ConvertArguments parsed;
   std::optional<std::string> target_format;
   std::string source_cache = "writeback";
-  std::string target_cache = "unsafe";
+  /// Not given: as unsafe, but for the sync at the end.
+  std::optional<std::string> target_cache;
+  bool no_sync = false;
   bool has_sparse_size = false;
 };
 
@@ -224,6 +241,12 @@ Result<void> accept_option(RawArguments& raw, int key, const std::string& value)
     case kSalvageKey:
       options.salvage = true;
       break;
+    case kReplaceKey:
+      options.replace = true;
+      break;
+    case kNoSyncKey:
+      raw.no_sync = true;
+      break;
     case kBitmapsKey:
       options.bitmaps = true;
       break;
@@ -290,7 +313,10 @@ Result<ConvertArguments> parse_convert_arguments(const Report& report, std::span
   if (raw.parsed.wants_creation_options_help) return std::move(raw.parsed);
   if (options.sources.empty()) return Error(EINVAL, "Must specify image file name");
   ASSIGN_OR_RETURN(options.source_cache, parse_cache_mode("source cache", raw.source_cache));
-  ASSIGN_OR_RETURN(options.target_cache, parse_cache_mode("cache", raw.target_cache));
+  if (raw.target_cache) {
+    ASSIGN_OR_RETURN(options.target_cache, parse_cache_mode("cache", *raw.target_cache));
+  }
+  options.sync = !raw.no_sync && raw.target_cache != "unsafe";
   RETURN_IF_ERROR(check_image_opts(options.source_image_opts, options.source_format));
   return std::move(raw.parsed);
 }

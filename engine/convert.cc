@@ -13,6 +13,8 @@
 #include "engine/copy_job.h"
 #include "engine/plan.h"
 #include "engine/snapshot_selector.h"
+#include "engine/target_staging.h"
+#include "loop/interrupt.h"
 #include "loop/try.h"
 
 namespace imgconv {
@@ -81,6 +83,39 @@ Task<Result<void>> fill_target(const ConcatSource& source, ImageChain& target,
   co_return ok();
 }
 
+/// From nothing to a target that is complete and has its name.
+Task<Result<void>> make_target(Storage& storage, const ConvertOptions& options,
+                               const PreparedTarget& prepared, const ConcatSource& source,
+                               const TargetStaging& staging, Messages& messages,
+                               ConvertSummary& summary) {
+  Result<std::unique_ptr<ImageChain>> target =
+      co_await open_target(storage, options, prepared, messages);
+  if (!target) {
+    // The error that made the target useless is the one to tell, here and below.
+    const Result<void> given_up = co_await staging.give_up(nullptr);
+    static_cast<void>(given_up);
+    co_return std::move(target).error();
+  }
+  ImageChain& chain = **target;
+  Result<void> filled;
+  if (options.bitmaps) filled = check_target_bitmaps(chain.top());
+  if (filled) {
+    const TargetFacts facts = target_facts(chain, options, prepared);
+    filled =
+        co_await fill_target(source, chain, options, facts, storage.executor(), messages, summary);
+  }
+  if (filled) filled = co_await staging.complete(chain);
+  if (!filled) {
+    const Result<void> given_up = co_await staging.give_up(&chain);
+    static_cast<void>(given_up);
+  }
+  Result<void> closed = co_await chain.close();
+  if (!filled) co_return std::move(filled).error();
+  if (!closed) co_return std::move(closed).error().within(options.target);
+  CO_RETURN_IF_ERROR(staging.publish(chain));
+  co_return ok();
+}
+
 }  // namespace
 
 Task<Result<ConvertSummary>> convert(Storage& storage, const ConvertOptions& options,
@@ -92,24 +127,16 @@ Task<Result<ConvertSummary>> convert(Storage& storage, const ConvertOptions& opt
   CO_ASSIGN_OR_RETURN(ConcatSource source, co_await open_sources(storage, options, messages));
   if (options.snapshot) CO_RETURN_IF_ERROR(co_await load_snapshot(source, snapshot));
 
-  CO_ASSIGN_OR_RETURN(const PreparedTarget prepared,
+  CO_ASSIGN_OR_RETURN(PreparedTarget prepared,
                       co_await prepare_target(storage, options, source.virtual_size(), messages));
   if (options.bitmaps) CO_RETURN_IF_ERROR(check_bitmaps(source, prepared, options));
-  CO_ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> target,
-                      co_await open_target(storage, options, prepared, messages));
-
-  Result<void> filled;
-  if (options.bitmaps) filled = check_target_bitmaps(target->top());
+  CO_ASSIGN_OR_RETURN(const TargetStaging staging,
+                      TargetStaging::begin(storage, options, prepared));
+  std::optional<InterruptGuard> interrupt;
+  if (staging.needs_interrupt_guard()) interrupt.emplace();
   ConvertSummary summary;
-  const TargetFacts facts = target_facts(*target, options, prepared);
-  if (filled) {
-    filled = co_await fill_target(source, *target, options, facts, storage.executor(), messages,
-                                  summary);
-  }
-  // Also after a failure, which is the more interesting error then.
-  Result<void> closed = co_await target->close();
-  if (!filled) co_return std::move(filled).error();
-  if (!closed) co_return std::move(closed).error().within(options.target);
+  CO_RETURN_IF_ERROR(
+      co_await make_target(storage, options, prepared, source, staging, messages, summary));
   messages.progress(summary.virtual_size, summary.virtual_size);
   co_return summary;
 }

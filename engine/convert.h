@@ -42,6 +42,10 @@ struct ConvertOptions {
   uint64_t rate_limit = 0;                         ///< -r, bytes per second; 0: none
   CacheMode source_cache = CacheMode::kWriteback;  ///< -T
   CacheMode target_cache = CacheMode::kUnsafe;     ///< -t
+  /// An existing regular file is replaced when the copy is complete, instead of filled in place.
+  bool replace = false;
+  /// Target and name are on the disk when convert() is done, whatever the cache mode.
+  bool sync = false;
 };
 
 /// What the run did; for -v, tests and benchmarks.

@@ -133,6 +133,7 @@ Task<Result<std::unique_ptr<ImageChain>>> open_target(Storage& storage,
   request.image_opts = options.target_image_opts;
   request.writable = true;
   request.cache = options.target_cache;
+  request.accept_incomplete = prepared.create && prepared.create->options.is_incomplete;
   CO_ASSIGN_OR_RETURN(std::unique_ptr<ImageChain> chain,
                       co_await open_image(storage, request, messages));
   co_return chain;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/worker.h"
+#include "loop/interrupt.h"
 #include "loop/task_group.h"
 #include "loop/try.h"
 
@@ -49,6 +50,7 @@ Task<Result<void>> CopyJob::run() {
 Task<Result<bool>> CopyJob::claim(Chunk& chunk) {
   const CoMutex::Guard guard = co_await claim_lock_.lock();
   if (has_failed()) co_return false;
+  if (InterruptGuard::is_pending()) co_return Error::from_errno(EINTR);
   CO_ASSIGN_OR_RETURN(const bool has_chunk, co_await cursor_.next_chunk(chunk));
   const std::chrono::nanoseconds wait =
       rate_limit_.charge(chunk.data_bytes, std::chrono::steady_clock::now());

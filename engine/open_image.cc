@@ -25,6 +25,7 @@ struct OpenMode {
   bool for_check = false;
   bool metadata_only = false;
   bool refuse_truncated = false;
+  bool accept_incomplete = false;
 };
 
 Result<ImageSpec> spec_of_request(const ImageRequest& request) {
@@ -66,6 +67,7 @@ OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const O
   options.for_check = mode.for_check;
   options.metadata_only = mode.metadata_only;
   options.refuse_truncated = mode.refuse_truncated;
+  options.accept_incomplete = mode.accept_incomplete;
   options.executor = &storage.executor();
   options.raw_offset = spec.raw_offset;
   options.raw_size = spec.raw_size;
@@ -174,6 +176,7 @@ Task<Result<void>> open_backing_layers(Storage& storage, ImageSpec spec, OpenMod
                                        const ImageRequest& request, std::vector<Layer>& layers,
                                        Messages& messages) {
   mode.writable = false;
+  mode.accept_incomplete = false;
   mode.for_check = false;
   std::vector<std::string> paths;
   while (true) {
@@ -214,6 +217,7 @@ Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const Ima
   mode.for_check = request.for_check;
   mode.metadata_only = request.metadata_only;
   mode.refuse_truncated = request.refuse_truncated;
+  mode.accept_incomplete = request.accept_incomplete;
 
   Result<Layer> top = co_await open_layer(storage, *spec, mode, messages);
   if (!top) co_return within_open(std::move(top).error(), request);

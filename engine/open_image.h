@@ -31,6 +31,7 @@ struct ImageRequest {
   bool metadata_only = false;
   /// As in OpenImageOptions, for every layer.
   bool refuse_truncated = false;
+  bool accept_incomplete = false;
   /// Begin errors with "Could not open 'NAME': ".
   bool name_in_errors = true;
 };

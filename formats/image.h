@@ -87,6 +87,8 @@ class Image {
   virtual const ImageInfo& info() const = 0;
   /// The file that holds the image (metadata, and data unless there is an external data file).
   virtual File& file() = 0;
+  /// All files that the guest's data and the metadata are in.
+  virtual std::vector<File*> files() { return {&file()}; }
 
   /// Extents of [guest_offset, guest_offset + length), ascending, adjacent, beginning at
   /// guest_offset; may stop early, but returns at least one. Each extent ends where QEMU's driver
@@ -131,6 +133,8 @@ class Image {
   /// before is in the file first, so that no crash shows it over the wrong backing file. The layers
   /// of a chain that is open do not change. ENOTSUP: the format has no backing files.
   virtual Task<Result<void>> change_backing(const std::string& name, const std::string& format);
+  /// Takes back what CreateImageOptions::is_incomplete wrote. Everything else was flushed before.
+  virtual Task<Result<void>> mark_complete() { co_return ok(); }
   /// Last words to the image: flush(false), drop what was reserved in vain. Must be awaited before
   /// a written image is destroyed; destructors do no I/O.
   virtual Task<Result<void>> close() = 0;

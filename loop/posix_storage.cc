@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cassert>
 #include <cerrno>
 #include <optional>
 #include <utility>
@@ -43,6 +44,14 @@ LockIntent lock_intent(LockMode mode) {
 }
 
 /// `verb`: "open" or "create".
+Error open_error(int error, const char* verb, const std::string& name, int flags) {
+  const std::string context = fmt::format("Could not {} '{}'", verb, name);
+  if (error == EINVAL && (flags & O_DIRECT) != 0) {
+    return Error(error, context + ": filesystem does not support O_DIRECT");
+  }
+  return Error::from_errno(error, context);
+}
+
 Result<UniqueFd> open_descriptor(const char* verb, const std::string& name, int flags) {
   int descriptor = -1;
   do {
@@ -50,14 +59,7 @@ Result<UniqueFd> open_descriptor(const char* verb, const std::string& name, int 
     // that it is a pipe.
     descriptor = ::open(name.c_str(), flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
   } while (descriptor < 0 && errno == EINTR);
-  if (descriptor < 0) {
-    const int error = errno;
-    const std::string context = fmt::format("Could not {} '{}'", verb, name);
-    if (error == EINVAL && (flags & O_DIRECT) != 0) {
-      return Error(error, context + ": filesystem does not support O_DIRECT");
-    }
-    return Error::from_errno(error, context);
-  }
+  if (descriptor < 0) return open_error(errno, verb, name, flags);
   UniqueFd owner(descriptor);
   // Not kept: the ring answers EAGAIN on such descriptors where it would otherwise wait.
   const int status_flags = ::fcntl(descriptor, F_GETFL);
@@ -105,7 +107,7 @@ Result<std::unique_ptr<File>> PosixStorage::open(const std::string& name,
     return Error(EINVAL, "force-share=on can only be used with read-only images");
   }
   const int flags = (options.writable ? O_RDWR : O_RDONLY) | cache_flags(options.cache);
-  ASSIGN_OR_RETURN(UniqueFd descriptor, open_descriptor("open", name, flags));
+  ASSIGN_OR_RETURN(UniqueFd descriptor, open_named("open", name, flags));
   RETURN_IF_ERROR(kind_of(descriptor.get(), name));
   RETURN_IF_ERROR(lock_image_file(descriptor.get(), name, lock_intent(options.lock)));
   return wrap(std::move(descriptor), name, options.cache);
@@ -113,7 +115,7 @@ Result<std::unique_ptr<File>> PosixStorage::open(const std::string& name,
 
 Result<std::unique_ptr<File>> PosixStorage::create(const std::string& name, CacheMode cache) {
   ASSIGN_OR_RETURN(UniqueFd descriptor,
-                   open_descriptor("create", name, O_CREAT | O_RDWR | cache_flags(cache)));
+                   open_named("create", name, O_CREAT | O_RDWR | cache_flags(cache)));
   const Result<FileKind> kind = kind_of(descriptor.get(), name);
   // As the original says it, which tries before it looks.
   if (!kind) return Error::from_errno(EINVAL, "Could not resize file");
@@ -126,7 +128,51 @@ Result<std::unique_ptr<File>> PosixStorage::create(const std::string& name, Cach
   return wrap(std::move(descriptor), name, cache);
 }
 
+Result<UniqueFd> PosixStorage::open_named(const char* verb, const std::string& name, int flags) {
+  const auto staged = staged_.find(name);
+  if (staged == staged_.end()) return open_descriptor(verb, name, flags);
+  Result<UniqueFd> descriptor = staged->second->open(flags & ~O_CREAT);
+  if (descriptor) return descriptor;
+  return open_error(descriptor.error().code(), verb, name, flags);
+}
+
+Result<Staging> PosixStorage::stage(const std::string& name, bool replaces) {
+  struct stat status {};
+  // Not stat(): what a dangling link points to is made in place.
+  const bool has_name = ::lstat(name.c_str(), &status) == 0;
+  if (!has_name && errno != ENOENT) return Staging::kInPlace;
+  // A file of several names must stay one file.
+  const bool can_replace = replaces && S_ISREG(status.st_mode) && status.st_nlink == 1;
+  if (has_name && !can_replace) return Staging::kInPlace;
+  const auto target = has_name ? StagedFile::Target::kReplace : StagedFile::Target::kNew;
+  Result<std::unique_ptr<StagedFile>> made = StagedFile::make(name, target);
+  // What keeps a new file from being made is for create() to say.
+  if (!made && target == StagedFile::Target::kNew) return Staging::kInPlace;
+  if (!made) return std::move(made).error();
+  std::unique_ptr<StagedFile> staged = std::move(*made);
+  const Staging kind = staged->has_temporary_name() ? Staging::kTemporary : Staging::kUnnamed;
+  staged_[name] = std::move(staged);
+  return kind;
+}
+
+Result<void> PosixStorage::publish(const std::string& name, bool sync) {
+  const auto staged = staged_.find(name);
+  assert(staged != staged_.end());
+  const Result<void> published = staged->second->publish(sync);
+  staged_.erase(staged);
+  return published;
+}
+
+Result<void> PosixStorage::sync(const std::string& name) {
+  ASSIGN_OR_RETURN(const UniqueFd descriptor, open_named("open", name, O_RDWR));
+  if (::fdatasync(descriptor.get()) < 0) {
+    return Error::from_errno(errno, fmt::format("Could not flush '{}'", name));
+  }
+  return ok();
+}
+
 Result<void> PosixStorage::remove(const std::string& name) {
+  if (staged_.erase(name) > 0) return ok();
   if (::unlink(name.c_str()) < 0) return Error::from_errno(errno);
   return ok();
 }

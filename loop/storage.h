@@ -23,6 +23,13 @@ enum class LockMode : uint8_t {
   kForceShare,  ///< -U: shares everything; read-only opens only.
 };
 
+/// How a target comes to its name.
+enum class Staging : uint8_t {
+  kInPlace,    ///< What has the name is filled as it is.
+  kUnnamed,    ///< Gone, unless published, however the process ends.
+  kTemporary,  ///< As kUnnamed, but a killed process leaves a file of some temporary name.
+};
+
 struct OpenFileOptions {
   bool writable = false;
   CacheMode cache = CacheMode::kWriteback;
@@ -42,6 +49,14 @@ class Storage {
   virtual Result<std::unique_ptr<File>> create(const std::string& name, CacheMode cache) = 0;
   /// Removes what a failed create() left.
   virtual Result<void> remove(const std::string& name) = 0;
+  /// What create(NAME) makes from now on, and open(NAME) then finds, has no name until publish(),
+  /// if nothing has that name, or a regular file has it and `replaces`; else NAME is used in place.
+  /// A staged file that is not published ends with remove(NAME) or with the storage.
+  virtual Result<Staging> stage(const std::string& name, bool replaces) = 0;
+  /// Gives the staged file its name in one step. It and the name are durable afterwards if `sync`.
+  virtual Result<void> publish(const std::string& name, bool sync) = 0;
+  /// Everything written to NAME is durable when it returns, whatever the cache mode.
+  virtual Result<void> sync(const std::string& name) = 0;
   virtual bool exists(const std::string& name) = 0;
   /// True when both names are the same file (device and inode).
   virtual bool is_same_file(const std::string& a, const std::string& b) = 0;

@@ -32,6 +32,7 @@ struct CreatePlan {
 Result<CreatePlan> plan_create(const CreateImageOptions& options) {
   CreatePlan plan;
   ASSIGN_OR_RETURN(plan.request, parse_create_request(options));
+  if (options.is_incomplete) plan.request.header.incompatible_features |= kIncompatCorrupt;
   plan.layout = plan_create_layout(plan.request);
   const Header& header = plan.request.header;
   if (header.refcount_table_clusters > kMaxRefcountTableBytes >> header.cluster_bits) {

@@ -91,7 +91,8 @@ Result<void> check_features(const Header& header, std::span<const std::byte> clu
                  "Unsupported qcow2 feature(s): " +
                      describe_features(cluster0, extensions_begin, extensions_end, unknown));
   }
-  if (header.is_corrupt() && options.writable && !options.for_check) {
+  const bool may_be_corrupt = options.for_check || options.accept_incomplete;
+  if (header.is_corrupt() && options.writable && !may_be_corrupt) {
     return Error(EACCES, "qcow2: Image is corrupt; cannot be opened read/write");
   }
   if (header.has_extended_l2() && header.subcluster_size() < kSectorSize) {

@@ -28,10 +28,11 @@ enum class CryptMethod : uint32_t { kNone = 0, kAes = 1, kLuks = 2 };
 
 /// Changes which damage is tolerated.
 struct HeaderParseOptions {
-  /// Corrupt images may then not be opened, except for_check.
+  /// Corrupt images may then not be opened, except for_check and accept_incomplete.
   bool writable = false;
   /// A missing refcount table and a bad snapshot table pointer are left to `check`.
   bool for_check = false;
+  bool accept_incomplete = false;
   /// For `info`: an encrypted image need not say where its keys are.
   bool metadata_only = false;
 };

@@ -1,6 +1,7 @@
 #include "formats/qcow2/image.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cerrno>
 #include <utility>
@@ -39,8 +40,9 @@ Task<Result<ExtentList>> Qcow2Image::map(uint64_t guest_offset, uint64_t length)
   if (!result && extents.empty()) co_return remark(result.error());
   if (*has_preallocated_metadata_) {
     ExtentList pieces;
-    auto split = [&extents, &pieces] {
-      pieces = split_at_file_holes(extents);
+    const bool refuses_truncated = tables_.refuses_truncated();
+    auto split = [&extents, &pieces, refuses_truncated] {
+      pieces = split_at_file_holes(extents, refuses_truncated);
       return ok();
     };
     CO_RETURN_IF_ERROR(co_await io_.run(split));
@@ -192,6 +194,22 @@ Task<Result<void>> Qcow2Image::change_backing(const std::string& name, const std
   parts_.info.backing_file = name;
   parts_.info.backing_format = name.empty() ? "" : format;
   CO_RETURN_IF_ERROR(co_await parts_.file->flush());
+  co_return ok();
+}
+
+std::vector<File*> Qcow2Image::files() {
+  std::vector<File*> files = {parts_.file.get()};
+  if (parts_.data_file) files.push_back(parts_.data_file.get());
+  return files;
+}
+
+Task<Result<void>> Qcow2Image::mark_complete() {
+  const CoMutex::Guard guard = co_await mutex_.lock();
+  if (!header().is_corrupt()) co_return ok();
+  parts_.header.incompatible_features &= ~kIncompatCorrupt;
+  std::array<std::byte, 8> bits;
+  store_be(bits.data(), header().incompatible_features);
+  CO_RETURN_IF_ERROR(co_await io_.write_one(offsetof(RawHeader, incompatible_features), bits));
   co_return ok();
 }
 

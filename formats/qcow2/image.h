@@ -45,6 +45,7 @@ class Qcow2Image final : public Image {
 
   const ImageInfo& info() const override { return parts_.info; }
   File& file() override { return *parts_.file; }
+  std::vector<File*> files() override;
   Task<Result<ExtentList>> map(uint64_t guest_offset, uint64_t length) override;
   Task<Result<void>> load_snapshot(const std::string& id_or_name) override;
   Task<Result<CheckReport>> check(const CheckSink& sink) override;
@@ -59,6 +60,7 @@ class Qcow2Image final : public Image {
   bool reads_as_zeros_initially() const override;
   Task<Result<void>> flush(bool sync) override;
   Task<Result<void>> change_backing(const std::string& name, const std::string& format) override;
+  Task<Result<void>> mark_complete() override;
   Task<Result<void>> close() override;
 
  private:

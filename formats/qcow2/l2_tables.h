@@ -43,6 +43,7 @@ class L2Tables {
   /// From now on tables that the file is too short for are errors; without it they are empty.
   /// Requires: nothing is written.
   void refuse_truncated() { refuses_truncated_ = true; }
+  bool refuses_truncated() const { return refuses_truncated_; }
   /// Reads an L1 table of that many entries.
   Task<Result<void>> load_l1(HostOffset offset, uint64_t entries);
   void set_write_back(TableCache::WriteBack write_back);

@@ -1,9 +1,11 @@
 #include "formats/qcow2/preallocation.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "loop/try.h"
+#include "loop/units.h"
 
 namespace imgconv::qcow2 {
 
@@ -22,7 +24,12 @@ Task<Result<bool>> has_preallocated_metadata(const Header& header, File& file,
 namespace {
 
 /// The first piece of `rest` that is all data or all hole.
-Extent first_piece(Extent rest, uint64_t file_end) {
+Extent first_piece(Extent rest, uint64_t file_end, bool refuses_truncated) {
+  // The rest of the last cluster may be missing; what should be behind it is lost, and no hole.
+  const uint64_t holes_end = refuses_truncated ? round_up(file_end, rest.cluster_size)
+                                               : std::numeric_limits<uint64_t>::max();
+  if (rest.host_offset >= holes_end) return rest;
+  if (rest.host_offset + rest.length > holes_end) rest.length = holes_end - rest.host_offset;
   if (rest.host_offset >= file_end) {
     rest.is_zero = true;
     return rest;
@@ -40,9 +47,9 @@ Extent first_piece(Extent rest, uint64_t file_end) {
   return rest;
 }
 
-void append_pieces(Extent rest, uint64_t file_end, ExtentList& pieces) {
+void append_pieces(Extent rest, uint64_t file_end, bool refuses_truncated, ExtentList& pieces) {
   while (rest.length > 0) {
-    const Extent piece = first_piece(rest, file_end);
+    const Extent piece = first_piece(rest, file_end, refuses_truncated);
     pieces.push_back(piece);
     rest.guest_offset += piece.length;
     rest.host_offset += piece.length;
@@ -52,7 +59,7 @@ void append_pieces(Extent rest, uint64_t file_end, ExtentList& pieces) {
 
 }  // namespace
 
-ExtentList split_at_file_holes(const ExtentList& extents) {
+ExtentList split_at_file_holes(const ExtentList& extents, bool refuses_truncated) {
   ExtentList pieces;
   pieces.reserve(extents.size());
   // All data extents of an image are in one file.
@@ -64,7 +71,7 @@ ExtentList split_at_file_holes(const ExtentList& extents) {
       file_end = stat->length;
     }
     if (extent.kind == ExtentKind::kData) {
-      append_pieces(extent, *file_end, pieces);
+      append_pieces(extent, *file_end, refuses_truncated, pieces);
     } else {
       pieces.push_back(extent);
     }

@@ -17,7 +17,8 @@ Task<Result<bool>> has_preallocated_metadata(const Header& header, File& file,
                                              Refcounts& refcounts);
 
 /// Cuts data extents where their file's holes begin and end, and marks those in holes. Failures of
-/// the file to tell leave an extent as it is. Blocking calls: for a pool thread.
-ExtentList split_at_file_holes(const ExtentList& extents);
+/// the file to tell leave an extent as it is. What is behind the end of the file is a hole, or, for
+/// who `refuses_truncated` images, data that will not be found. Blocking calls: for a pool thread.
+ExtentList split_at_file_holes(const ExtentList& extents, bool refuses_truncated);
 
 }  // namespace imgconv::qcow2

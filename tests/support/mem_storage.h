@@ -44,6 +44,9 @@ class MemStorage final : public Storage {
                                      const OpenFileOptions& options) override;
   Result<std::unique_ptr<File>> create(const std::string& name, CacheMode cache) override;
   Result<void> remove(const std::string& name) override;
+  Result<Staging> stage(const std::string& name, bool replaces) override;
+  Result<void> publish(const std::string& name, bool sync) override;
+  Result<void> sync(const std::string& name) override;
   bool exists(const std::string& name) override;
   bool is_same_file(const std::string& a, const std::string& b) override;
   Executor& executor() override { return executor_; }
@@ -54,6 +57,8 @@ class MemStorage final : public Storage {
   Wrapper wrapper_;
   bool prefers_async_ = false;
   std::map<std::string, std::shared_ptr<MemContent>> contents_;
+  /// Hides contents_ of the same name from open() and create() until it is published.
+  std::map<std::string, std::shared_ptr<MemContent>> staged_;
 };
 
 }  // namespace imgconv::test
