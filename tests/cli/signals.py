@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Signals: SIGUSR1 asks for progress and never kills; a closed stdout does not kill either.
+"""Signals: SIGUSR1 asks for progress and never kills; a closed stdout does not kill either. What a
+killed convert leaves does not pass for an image.
 
     tests/cli/signals.py --imgconv build/imgconv
 """
@@ -12,6 +13,50 @@ import sys
 import tempfile
 
 
+def wait_for_handler(process, number):
+    """Until the process would not be killed by the signal any more."""
+    caught = 0
+    while not caught >> (number - 1) & 1:
+        assert process.poll() is None, "it ended before the signal came"
+        with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
+            caught = int(re.search(r"SigCgt:\s*([0-9a-f]+)", status.read()).group(1), 16)
+
+
+def killed_in_the_middle(program, folder, arguments, number, catches=None):
+    """Ends a copy of 16 MiB by a signal when some of it is written. Returns the target's name."""
+    source, target = os.path.join(folder, "source"), os.path.join(folder, "target")
+    with open(source, "wb") as file:
+        file.write(b"\1" * (16 << 20))
+    process = subprocess.Popen([program, "convert", "-p", "-f", "raw", "-r", "8M", *arguments,
+                                source, target], stdout=subprocess.PIPE)
+    if catches:
+        wait_for_handler(process, catches)
+    shown = b""
+    while not re.search(rb"\([1-9]", shown):
+        shown += os.read(process.stdout.fileno(), 100)
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode == -number, process.returncode
+    return target
+
+
+def killed_new_target(program, folder):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
+        killed_in_the_middle(program, folder, ["-O", "qcow2"], number)
+        assert os.listdir(folder) == ["source"], os.listdir(folder)
+
+
+def killed_existing_target(program, folder):
+    target = os.path.join(folder, "target")
+    with open(target, "wb") as file:
+        file.write(b"old")
+    killed_in_the_middle(program, folder, ["-O", "raw"], signal.SIGTERM, catches=signal.SIGTERM)
+    assert os.path.getsize(target) == 0, "half a raw image is left"
+    killed_in_the_middle(program, folder, ["-O", "qcow2"], signal.SIGKILL)
+    said = subprocess.run([program, "info", target], stdout=subprocess.PIPE, text=True, check=True)
+    assert "corrupt: true" in said.stdout, said.stdout
+
+
 def progress_on_request(program, folder):
     """A rate limit keeps the copy going for as long as the signals come."""
     source, target = os.path.join(folder, "source"), os.path.join(folder, "target")
@@ -19,9 +64,7 @@ def progress_on_request(program, folder):
         file.write(b"\1" * (16 << 20))
     process = subprocess.Popen([program, "convert", "-f", "raw", "-r", "8M", source, target],
                                stderr=subprocess.PIPE, text=True)
-    # The target appears after the handler was installed.
-    while not os.path.exists(target) and process.poll() is None:
-        pass
+    wait_for_handler(process, signal.SIGUSR1)
     process.send_signal(signal.SIGUSR1)
     line = process.stderr.readline()
     assert re.fullmatch(r"    \(\d+\.\d\d/100%\)\n", line), f"not a progress line: {line!r}"
@@ -32,6 +75,8 @@ def progress_on_request(program, folder):
 
 def closed_stdout(program, folder):
     source, target = os.path.join(folder, "source"), os.path.join(folder, "target")
+    with open(source, "wb") as file:
+        file.write(b"\1" * (1 << 20))
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.run([program, "convert", "-p", "-f", "raw", source, target], stdout=writer,
@@ -45,9 +90,9 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--imgconv", required=True)
     program = os.path.abspath(parser.parse_args().imgconv)
-    with tempfile.TemporaryDirectory() as folder:
-        progress_on_request(program, folder)
-        closed_stdout(program, folder)
+    for case in (progress_on_request, closed_stdout, killed_new_target, killed_existing_target):
+        with tempfile.TemporaryDirectory() as folder:
+            case(program, folder)
     print("signals: as promised")
 
 
