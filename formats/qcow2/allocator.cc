@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "formats/qcow2/corruption.h"
+#include "formats/qcow2/create_layout.h"
 #include "loop/units.h"
 
 namespace imgconv::qcow2 {
@@ -40,43 +41,35 @@ void Allocator::unprotect_table(uint64_t host_cluster) {
   protected_tables_.erase(range.begin(), range.end());
 }
 
-Task<Result<AllocatedClusters>> Allocator::allocate(uint64_t max_clusters) {
-  CO_ASSIGN_OR_RETURN(const AllocatedClusters placed, co_await place(max_clusters));
-  if (refcounts_.wanted_table_clusters()) {
-    CO_RETURN_IF_ERROR(co_await grow_table());
+Task<Result<AllocatedClusters>> Allocator::allocate(uint64_t clusters) {
+  assert(clusters > 0);
+  const uint64_t untouched_from = high_water_;
+  for (;;) {
+    CO_ASSIGN_OR_RETURN(const HostClusters run, co_await take_free(clusters));
+    const std::optional<uint64_t> uncounted = first_uncounted(run);
+    if (!uncounted) {
+      CO_RETURN_IF_ERROR(co_await refcounts_.increment(run));
+      const bool is_new_space = run.first >= untouched_from && extends_with_zeros_;
+      note_use(run);
+      co_return AllocatedClusters{run, is_new_space};
+    }
+    CO_RETURN_IF_ERROR(co_await add_block(*uncounted));
+    // The block may stand where the run was to be: once more from there, as QEMU does.
+    first_candidate_ = std::min(first_candidate_, run.first);
   }
-  co_return placed;
-}
-
-Task<Result<AllocatedClusters>> Allocator::place(uint64_t max_clusters) {
-  assert(max_clusters > 0);
-  CO_ASSIGN_OR_RETURN(const HostClusters run,
-                      co_await refcounts_.find_free(first_candidate_, max_clusters));
-  const bool is_new_space = run.first >= high_water_ && extends_with_zeros_;
-  CO_RETURN_IF_ERROR(co_await take(run));
-  first_candidate_ = run.end();
-  co_return AllocatedClusters{run, is_new_space};
 }
 
 Task<Result<HostClusters>> Allocator::allocate_contiguous(uint64_t clusters) {
-  assert(clusters > 0);
-  HostClusters run;
-  for (uint64_t from = first_candidate_; run.clusters < clusters; from = run.end()) {
-    CO_ASSIGN_OR_RETURN(run, co_await refcounts_.find_free(from, clusters));
-  }
-  CO_RETURN_IF_ERROR(co_await take(run));
-  if (refcounts_.wanted_table_clusters()) {
-    CO_RETURN_IF_ERROR(co_await grow_table());
-  }
-  co_return run;
+  CO_ASSIGN_OR_RETURN(const AllocatedClusters added, co_await allocate(clusters));
+  co_return added.clusters;
 }
 
-Task<Result<void>> Allocator::take(HostClusters run) {
+Task<Result<HostClusters>> Allocator::take_free(uint64_t clusters) {
+  CO_ASSIGN_OR_RETURN(const HostClusters run,
+                      co_await refcounts_.find_free(first_candidate_, clusters));
   CO_RETURN_IF_ERROR(check_unprotected(run));
-  CO_RETURN_IF_ERROR(co_await cover(run));
-  CO_RETURN_IF_ERROR(co_await refcounts_.increment(run));
-  note_use(run);
-  co_return ok();
+  first_candidate_ = run.end();
+  co_return run;
 }
 
 Result<void> Allocator::check_unprotected(HostClusters range) const {
@@ -95,46 +88,81 @@ Result<void> Allocator::check_unprotected(HostClusters range) const {
   return ok();
 }
 
-void Allocator::note_use(HostClusters range) {
-  allocated_end_ = std::max(allocated_end_, range.end());
-  high_water_ = std::max(high_water_, range.end());
-}
+void Allocator::note_use(HostClusters range) { high_water_ = std::max(high_water_, range.end()); }
 
-Task<Result<void>> Allocator::cover(HostClusters range) {
+std::optional<uint64_t> Allocator::first_uncounted(HostClusters range) const {
   const uint64_t entries = refcounts_.block_entries();
   for (uint64_t block = range.first / entries; block <= (range.end() - 1) / entries; ++block) {
+    if (!refcounts_.has_block(block)) return std::max(range.first, block * entries);
+  }
+  return std::nullopt;
+}
+
+Task<Result<void>> Allocator::add_block(uint64_t uncounted_cluster) {
+  const uint64_t entries = refcounts_.block_entries();
+  const uint64_t block_index = uncounted_cluster / entries;
+  CO_ASSIGN_OR_RETURN(const HostClusters place, co_await take_free(1));
+  if (place.first / entries != block_index && first_uncounted(place)) {
+    // Its own count comes first; then the caller looks again.
+    CO_RETURN_IF_ERROR(co_await add_block(place.first));
+    co_return ok();
+  }
+  CO_RETURN_IF_ERROR(co_await refcounts_.add_block(block_index, place.first));
+  CO_RETURN_IF_ERROR(co_await refcounts_.increment(place));
+  note_use(place);
+  ++added_blocks_;
+  if (!refcounts_.is_table_full()) co_return ok();
+  const uint64_t last_used = std::max(uncounted_cluster + 1, place.first);
+  CO_RETURN_IF_ERROR(co_await move_table(round_up(last_used, entries), 0, true));
+  co_return ok();
+}
+
+Task<Result<uint64_t>> Allocator::move_table(uint64_t start, uint64_t further_clusters,
+                                             bool leaves_room) {
+  const uint64_t entries = refcounts_.block_entries();
+  const uint64_t entries_per_cluster = (uint64_t{1} << cluster_bits_) / kTableEntryBytes;
+  uint64_t others = start + further_clusters;
+  RefcountSpace space = refcount_space(others, cluster_bits_, refcounts_.order());
+  if (leaves_room) {
+    others += div_round_up(space.table_clusters, 2);
+    space = refcount_space(others, cluster_bits_, refcounts_.order());
+  }
+  const uint64_t blocks = space.blocks;
+  const uint64_t table_entries = leaves_room ? blocks + div_round_up(blocks, 2) : blocks;
+  const uint64_t table_clusters = div_round_up(table_entries, entries_per_cluster);
+  if (table_clusters > kMaxRefcountTableBytes >> cluster_bits_) {
+    co_return Error::from_errno(EFBIG);
+  }
+  // New blocks first, then the table; the blocks count all of it.
+  HostClusters area{start, 0};
+  for (uint64_t block = start / entries; block < blocks; ++block) {
     if (refcounts_.has_block(block)) continue;
-    CO_RETURN_IF_ERROR(co_await add_block(block, range.end()));
+    CO_RETURN_IF_ERROR(check_unprotected({area.end(), 1}));
+    CO_RETURN_IF_ERROR(co_await refcounts_.add_block(block, area.end()));
+    ++area.clusters;
   }
-  co_return ok();
-}
-
-Task<Result<void>> Allocator::add_block(uint64_t block_index, uint64_t search_from) {
-  // Behind what is being allocated, where QEMU puts it too.
-  CO_ASSIGN_OR_RETURN(const HostClusters run, co_await refcounts_.find_free(search_from, 1));
-  CO_RETURN_IF_ERROR(check_unprotected(run));
-  CO_RETURN_IF_ERROR(co_await refcounts_.add_block(block_index, run.first));
-  const uint64_t own_block = run.first / refcounts_.block_entries();
-  if (!refcounts_.has_block(own_block)) {
-    CO_RETURN_IF_ERROR(co_await add_block(own_block, run.end()));
+  const HostClusters table{area.end(), table_clusters};
+  area.clusters += table_clusters;
+  CO_RETURN_IF_ERROR(check_unprotected(area));
+  // Only where rounding left the last of the table behind the last block.
+  while (const std::optional<uint64_t> uncounted = first_uncounted(area)) {
+    const uint64_t block = *uncounted / entries;
+    CO_RETURN_IF_ERROR(co_await refcounts_.add_block(block, area.end()));
+    ++area.clusters;
   }
-  CO_RETURN_IF_ERROR(co_await refcounts_.increment(run));
-  note_use(run);
-  co_return ok();
-}
-
-Task<Result<void>> Allocator::grow_table() {
-  // Counting the new table may need blocks that the table has no room for: then once more.
-  while (const std::optional<uint64_t> wanted = refcounts_.wanted_table_clusters()) {
-    const HostClusters run{high_water_, *wanted};
-    CO_RETURN_IF_ERROR(check_unprotected(run));
-    note_use(run);
-    CO_RETURN_IF_ERROR(co_await cover(run));
-    CO_RETURN_IF_ERROR(co_await refcounts_.increment(run));
-    refcounts_.move_table(run);
-    protect(run);
+  CO_RETURN_IF_ERROR(co_await refcounts_.increment(area));
+  note_use(area);
+  const HostClusters old = refcounts_.table_range();
+  refcounts_.move_table(table);
+  protect(table);
+  unprotect(old);
+  if (frees_late_) {
+    old_tables_.push_back(old);
+  } else {
+    CO_RETURN_IF_ERROR(co_await refcounts_.flush());
+    CO_RETURN_IF_ERROR(co_await release_unused(old));
   }
-  co_return ok();
+  co_return area.end();
 }
 
 Task<Result<uint64_t>> Allocator::allocate_bytes(uint64_t bytes) {
@@ -149,9 +177,12 @@ Task<Result<uint64_t>> Allocator::allocate_bytes(uint64_t bytes) {
   if (offset != 0 && room >= bytes) {
     CO_RETURN_IF_ERROR(co_await refcounts_.increment({offset >> cluster_bits_, 1}));
   } else {
+    const uint64_t blocks_before = added_blocks_;
     CO_ASSIGN_OR_RETURN(const AllocatedClusters added, co_await allocate(1));
     const uint64_t added_offset = added.clusters.first << cluster_bits_;
-    if (offset != 0 && round_up(offset, cluster_size) == added_offset) {
+    // QEMU forgets the old cluster when it had to add a block.
+    const bool goes_on = offset != 0 && added_blocks_ == blocks_before;
+    if (goes_on && round_up(offset, cluster_size) == added_offset) {
       // The stream straddles the boundary: it begins in the old cluster, too.
       CO_RETURN_IF_ERROR(co_await refcounts_.increment({offset >> cluster_bits_, 1}));
     } else {
@@ -204,13 +235,10 @@ Task<Result<void>> Allocator::release_bytes(uint64_t host_offset, uint64_t lengt
 
 Task<Result<void>> Allocator::flush() {
   CO_RETURN_IF_ERROR(co_await refcounts_.flush());
-  const std::vector<HostClusters> old_tables = refcounts_.take_old_tables();
+  // The header names the new table now.
+  const std::vector<HostClusters> old_tables = std::exchange(old_tables_, {});
   for (const HostClusters& range : old_tables) {
-    unprotect(range);
     CO_RETURN_IF_ERROR(co_await release(range));
-  }
-  if (!old_tables.empty() && !frees_late_) {
-    CO_RETURN_IF_ERROR(co_await refcounts_.flush());
   }
   co_return ok();
 }

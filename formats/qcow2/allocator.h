@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "formats/qcow2/refcount.h"
@@ -45,10 +46,15 @@ class Allocator {
   /// EIO when the range holds metadata, which no data may overwrite.
   Result<void> check_unprotected(HostClusters range) const;
 
-  /// The lowest free clusters that follow each other, at least 1 and at most `max_clusters`.
-  Task<Result<AllocatedClusters>> allocate(uint64_t max_clusters);
-  /// The lowest run of as many free clusters: for tables, which must be in one piece.
+  /// So many free clusters that follow each other, the first that are found.
+  Task<Result<AllocatedClusters>> allocate(uint64_t clusters);
+  /// The same for tables, which are written as a whole.
   Task<Result<HostClusters>> allocate_contiguous(uint64_t clusters);
+  /// Counts [start, the end that is returned) as used, where it puts the refcount table and what
+  /// blocks are missing to count everything before the end and `further_clusters` more.
+  /// `leaves_room`: half as many table entries again, so that growing stays rare. Requires: nothing
+  /// from `start` on is in use.
+  Task<Result<uint64_t>> move_table(uint64_t start, uint64_t further_clusters, bool leaves_room);
   /// Room for one compressed stream: behind the last one if it fits there (QCOW2.md 4.2). Adds one
   /// to the count of every cluster it touches. Requires: 0 < bytes < cluster size.
   Task<Result<uint64_t>> allocate_bytes(uint64_t bytes);
@@ -67,15 +73,13 @@ class Allocator {
   /// Writes the refcounts out and releases what a moved refcount table left behind.
   Task<Result<void>> flush();
 
-  /// End of the highest cluster that was handed out; 0 when none was.
-  uint64_t end_offset() const { return allocated_end_ << cluster_bits_; }
-
  private:
-  Task<Result<AllocatedClusters>> place(uint64_t max_clusters);
-  Task<Result<void>> take(HostClusters run);
-  Task<Result<void>> cover(HostClusters range);
-  Task<Result<void>> add_block(uint64_t block_index, uint64_t search_from);
-  Task<Result<void>> grow_table();
+  /// Free clusters that nobody is offered again, but not yet counted.
+  Task<Result<HostClusters>> take_free(uint64_t clusters);
+  /// The first cluster of the range for which there is no refcount block.
+  std::optional<uint64_t> first_uncounted(HostClusters range) const;
+  /// Adds the block for that cluster, or one that must be there before.
+  Task<Result<void>> add_block(uint64_t uncounted_cluster);
   void note_use(HostClusters range);
 
   Refcounts& refcounts_;
@@ -85,13 +89,16 @@ class Allocator {
   std::vector<HostClusters> protected_;
   /// Ascending.
   std::vector<uint64_t> protected_tables_;
-  /// No cluster below is free.
+  /// Where the search for free clusters begins: smaller gaps may have been passed over.
   uint64_t first_candidate_ = 0;
   /// No cluster from here on was ever used.
   uint64_t high_water_ = 0;
-  uint64_t allocated_end_ = 0;
+  /// Refcount blocks added so far.
+  uint64_t added_blocks_ = 0;
   /// Where the next compressed stream may begin; 0: nowhere yet.
   uint64_t next_free_byte_ = 0;
+  /// Where the refcount table stood while the file still says so.
+  std::vector<HostClusters> old_tables_;
   /// In the order of release(); neighbours are one range.
   std::vector<HostClusters> released_;
 };

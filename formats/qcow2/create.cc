@@ -156,7 +156,14 @@ Task<Result<void>> fill_data(File& file, uint64_t host_offset, uint64_t length,
 Task<Result<void>> preallocate(File& file, const CreatePlan& plan) {
   const CreateLayout& layout = plan.layout;
   if (layout.data_clusters == 0) co_return ok();
-  CO_RETURN_IF_ERROR(co_await set_length(file, layout.data_end_bytes()));
+  uint64_t length = layout.data_end_bytes();
+  const Header& header = plan.request.header;
+  if (!layout.has_contiguous_data) {
+    // The file ends with the last subcluster of the disk.
+    const uint64_t rest = header.virtual_size % header.cluster_size();
+    if (rest != 0) length -= header.cluster_size() - round_up(rest, header.subcluster_size());
+  }
+  CO_RETURN_IF_ERROR(co_await set_length(file, length));
   if (layout.has_contiguous_data) {
     const HostOffset begin = layout.data(GuestCluster(0)).offset(layout.cluster_bits);
     CO_RETURN_IF_ERROR(co_await fill_data(file, begin.bytes(),

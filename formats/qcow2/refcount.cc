@@ -88,29 +88,27 @@ Task<Result<uint64_t>> Refcounts::get(uint64_t host_cluster) {
   co_return load_refcount(page->bytes.get(), host_cluster % page_entries_, order_);
 }
 
-Task<Result<HostClusters>> Refcounts::find_free(uint64_t from, uint64_t max_clusters) {
+Task<Result<HostClusters>> Refcounts::find_free(uint64_t from, uint64_t clusters) {
   HostClusters run{from, 0};
   uint64_t cluster = from;
-  while (run.clusters < max_clusters) {
+  while (run.clusters < clusters) {
     CO_ASSIGN_OR_RETURN(const TableCache::Page* const page, co_await page_of(cluster));
     const uint64_t page_end = round_down(cluster, page_entries_) + page_entries_;
     if (page == nullptr) {
       // Nothing is counted here; behind the table nothing ever was.
       const bool is_behind_table = cluster / block_entries_ >= table_.size();
-      const uint64_t rest = max_clusters - run.clusters;
+      const uint64_t rest = clusters - run.clusters;
       const uint64_t step = is_behind_table ? rest : std::min(rest, page_end - cluster);
       run.clusters += step;
       cluster += step;
       continue;
     }
     const std::byte* const counts = page->bytes.get();
-    for (; cluster < page_end && run.clusters < max_clusters; ++cluster) {
+    for (; cluster < page_end && run.clusters < clusters; ++cluster) {
       if (load_refcount(counts, cluster % page_entries_, order_) == 0) {
         ++run.clusters;
-      } else if (run.clusters > 0) {
-        co_return run;
       } else {
-        run.first = cluster + 1;
+        run = {cluster + 1, 0};
       }
     }
   }
@@ -212,25 +210,7 @@ HostClusters Refcounts::table_range() const {
           header_.refcount_table_clusters};
 }
 
-std::optional<uint64_t> Refcounts::wanted_table_clusters() const {
-  if (table_.size() <= table_capacity()) return std::nullopt;
-  // Half as much again, so that growing stays rare (QCOW2.md 2); the addition leaves room for the
-  // blocks that count the new table itself.
-  const uint64_t entries_per_cluster = header_.cluster_size() / kTableEntryBytes;
-  const uint64_t entries = std::max<uint64_t>(table_.size(), table_capacity()) * 3 / 2;
-  const uint64_t limit = kMaxRefcountTableBytes >> header_.cluster_bits;
-  return std::min(div_round_up(entries, entries_per_cluster) + 1, limit);
-}
-
-void Refcounts::move_table(HostClusters to) {
-  old_tables_.push_back(table_range());
-  new_place_ = to;
-}
-
-std::vector<HostClusters> Refcounts::take_old_tables() {
-  if (new_place_) return {};
-  return std::exchange(old_tables_, {});
-}
+void Refcounts::move_table(HostClusters to) { new_place_ = to; }
 
 Task<Result<void>> Refcounts::flush() {
   CO_RETURN_IF_ERROR(co_await blocks_.write_dirty());

@@ -43,8 +43,8 @@ class Refcounts {
   }
 
   Task<Result<uint64_t>> get(uint64_t host_cluster);
-  /// The first run of clusters with count 0 at or behind `from`, cut at `max_clusters`.
-  Task<Result<HostClusters>> find_free(uint64_t from, uint64_t max_clusters);
+  /// The first `clusters` clusters in a row with count 0 at or behind `from`.
+  Task<Result<HostClusters>> find_free(uint64_t from, uint64_t clusters);
   /// How many of the clusters in [0, end) are in use; stops counting at `enough`.
   Task<Result<uint64_t>> count_used(uint64_t end, uint64_t enough);
 
@@ -57,13 +57,11 @@ class Refcounts {
   /// table.
   Task<Result<void>> add_block(uint64_t block_index, uint64_t host_cluster);
 
-  /// Clusters that the table must have instead of its own; nothing while it is large enough.
-  std::optional<uint64_t> wanted_table_clusters() const;
+  unsigned order() const { return order_; }
+  /// Blocks were added for which the table has no room: it must move before the next flush().
+  bool is_table_full() const { return table_.size() > table_capacity(); }
   /// The table stands here from the next flush() on. Requires: the range is allocated.
   void move_table(HostClusters to);
-  /// Where the table stood before it moved; these clusters are to be freed. Nothing as long as the
-  /// file still points to one of them.
-  std::vector<HostClusters> take_old_tables();
   HostClusters table_range() const;
   /// Where the blocks stand.
   std::vector<uint64_t> block_clusters() const;
@@ -94,7 +92,6 @@ class Refcounts {
   uint64_t dirty_begin_ = 0;
   uint64_t dirty_end_ = 0;
   std::optional<HostClusters> new_place_;
-  std::vector<HostClusters> old_tables_;
   std::function<Task<Result<void>>()> barrier_;
 };
 

@@ -69,6 +69,7 @@ Task<Result<L2Page>> Writer::page_for_write(uint64_t guest_cluster) {
     }
     CO_ASSIGN_OR_RETURN(const AllocatedClusters added, co_await allocator_.allocate(1));
     const HostOffset table_offset(added.clusters.first << header_.cluster_bits);
+    note_end(table_offset.bytes() + cluster_size());
     if (old.has_table()) {
       CO_RETURN_IF_ERROR(co_await tables_.copy_table(l1_index, table_offset));
       const uint64_t old_cluster = old.table_offset().bytes() >> header_.cluster_bits;
@@ -208,6 +209,7 @@ Task<Result<uint64_t>> Writer::reserve_new(uint64_t guest_offset, uint64_t guest
                            std::min(end, start + cluster_size()) - start};
     if (part.begin == 0 && part.end == cluster_size()) {
       const uint64_t whole = (end >> bits) - cluster;
+      note_data_end(host + (whole << bits));
       pending_.add(cluster, {whole, host, all_subclusters(), 1, is_new_space});
       cluster += whole;
       continue;

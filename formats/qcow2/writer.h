@@ -11,6 +11,7 @@
 // Loop thread only; the owner (image.h) lets in one task at a time.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -66,6 +67,12 @@ class Writer {
   /// The subclusters that [begin, end) touches.
   uint32_t touched(uint64_t begin, uint64_t end) const;
   bool owns_host_cluster(L2Entry entry) const;
+  /// The file is to be at least this long when it is closed.
+  void note_end(uint64_t host_offset) { file_end_ = std::max(file_end_, host_offset); }
+  /// The same for guest data, which may be in another file.
+  void note_data_end(uint64_t host_offset) {
+    if (!format_.has_data_file) note_end(host_offset);
+  }
   /// Subclusters whose bytes are in the entry's host cluster.
   uint32_t data_subclusters(L2Entry entry) const;
   Result<void> check_entry(L2Entry entry, uint64_t guest_cluster) const;
@@ -95,6 +102,11 @@ class Writer {
   Task<Result<void>> fill(uint64_t guest_cluster, uint64_t begin, uint64_t end, L2Entry old,
                           uint64_t host_offset, bool reads_as_zeros);
   Below below(L2Entry old, uint64_t offset_in_cluster) const;
+  /// Where `below` says the same as at `begin`, up to `end`.
+  uint64_t end_of_source(L2Entry old, uint64_t begin, uint64_t end) const;
+  /// Remembers a part of a new cluster in which the file has a hole that reads as zeros.
+  void note_hole(uint64_t host_offset, uint64_t length);
+  Task<Result<void>> allocate_holes();
   /// Requires: `bytes` is fill_buffer_ from `offset_in_cluster` on.
   Task<Result<void>> read_old(L2Entry old, uint64_t offset_in_cluster, std::span<std::byte> bytes);
   Task<Result<void>> read_backing(uint64_t guest_offset, std::span<std::byte> bytes);
@@ -103,10 +115,14 @@ class Writer {
   Task<Result<uint64_t>> zero_clusters(uint64_t guest_offset, uint64_t guest_end, bool may_unmap);
   Task<Result<uint64_t>> zero_in_page(const L2Page& page, uint64_t first, uint64_t end_cluster,
                                       bool may_unmap);
-  Task<Result<void>> zero_part(const ClusterPart& part);
+  Task<Result<void>> zero_part(const ClusterPart& part, bool may_unmap);
+  /// A unit is what has a zero flag of its own: a subcluster, or the cluster. Zeros that cover it
+  /// in part make all of it zero when the rest of it is.
+  Task<Result<bool>> is_rest_zero(const ClusterPart& part, L2Entry entry);
+  Task<Result<void>> zero_units(const ClusterPart& part, bool may_unmap);
+  Task<Result<void>> zero_unit(const ClusterPart& part, bool may_unmap);
   Task<Result<void>> zero_subclusters(uint64_t guest_cluster, uint32_t subclusters);
   Task<Result<void>> write_real_zeroes(uint64_t guest_offset, uint64_t length);
-  bool is_zero_already(L2Entry entry, uint32_t subclusters) const;
   L2Entry zeroed_entry(L2Entry old, bool is_released) const;
 
   // writer_flush.cc
@@ -131,6 +147,12 @@ class Writer {
   BackingReader backing_reader_;
   /// One cluster; allocated when first needed.
   std::vector<std::byte> fill_buffer_;
+  struct HostRange {
+    uint64_t host_offset = 0;
+    uint64_t length = 0;
+  };
+  std::vector<HostRange> holes_;
+  uint64_t file_end_ = 0;
 };
 
 }  // namespace imgconv::qcow2

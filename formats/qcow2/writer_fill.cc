@@ -1,11 +1,19 @@
 // Writer, part 2: what stands around the written part of a cluster that got new space.
 #include <algorithm>
+#include <utility>
 
 #include "formats/codec.h"
 #include "formats/qcow2/writer.h"
 #include "loop/units.h"
 
 namespace imgconv::qcow2 {
+
+namespace {
+
+// Ours: 16 MiB of ranges. Holes beyond that number stay, which costs nothing but likeness.
+constexpr size_t kMaxHoles = kMiB;
+
+}  // namespace
 
 Task<Result<void>> Writer::fill_around(const ClusterPart& part, L2Entry old, uint64_t host_offset,
                                        bool reads_as_zeros) {
@@ -17,6 +25,7 @@ Task<Result<void>> Writer::fill_around(const ClusterPart& part, L2Entry old, uin
     begin = round_down(part.begin, header_.subcluster_size());
     end = round_up(part.end, header_.subcluster_size());
   }
+  note_data_end(host_offset + end);
   CO_RETURN_IF_ERROR(
       co_await fill(part.guest_cluster, begin, part.begin, old, host_offset, reads_as_zeros));
   CO_RETURN_IF_ERROR(
@@ -27,6 +36,7 @@ Task<Result<void>> Writer::fill_around(const ClusterPart& part, L2Entry old, uin
 Task<Result<void>> Writer::fill_owned(const ClusterPart& part, uint32_t written, L2Entry entry,
                                       uint64_t host_offset) {
   const uint64_t size = header_.subcluster_size();
+  note_data_end(host_offset + round_up(part.end, size));
   const bool is_head_written = (written & touched(part.begin, part.begin + 1)) != 0;
   if (!is_head_written) {
     CO_RETURN_IF_ERROR(co_await fill(part.guest_cluster, round_down(part.begin, size), part.begin,
@@ -59,19 +69,50 @@ Writer::Below Writer::below(L2Entry old, uint64_t offset_in_cluster) const {
   return has_backing() && backing_reader_ ? Below::kBacking : Below::kZeros;
 }
 
+uint64_t Writer::end_of_source(L2Entry old, uint64_t begin, uint64_t end) const {
+  const uint64_t size = header_.subcluster_size();
+  const Below source = below(old, begin);
+  uint64_t stop = begin;
+  do {
+    stop = std::min(end, round_down(stop, size) + size);
+  } while (stop < end && below(old, stop) == source);
+  return stop;
+}
+
+void Writer::note_hole(uint64_t host_offset, uint64_t length) {
+  note_data_end(host_offset + length);
+  if (!holes_.empty() && holes_.back().host_offset + holes_.back().length == host_offset) {
+    holes_.back().length += length;
+  } else if (holes_.size() < kMaxHoles) {
+    holes_.push_back({host_offset, length});
+  }
+}
+
+Task<Result<void>> Writer::allocate_holes() {
+  if (holes_.empty()) co_return ok();
+  const std::vector<HostRange> holes = std::exchange(holes_, {});
+  BlockingFile& file = data_file_.blocking();
+  auto allocate_all = [&holes, &file]() -> Result<void> {
+    for (const HostRange& hole : holes) {
+      // What does not fit now would not have fitted as zeros, either.
+      RETURN_IF_ERROR(file.allocate(hole.host_offset, hole.length));
+    }
+    return ok();
+  };
+  CO_RETURN_IF_ERROR(co_await io_.run(allocate_all));
+  co_return ok();
+}
+
 Task<Result<void>> Writer::fill(uint64_t guest_cluster, uint64_t begin, uint64_t end, L2Entry old,
                                 uint64_t host_offset, bool reads_as_zeros) {
   while (begin < end) {
     const Below source = below(old, begin);
-    uint64_t stop = begin;
-    do {
-      stop = std::min(end, round_down(stop, header_.subcluster_size()) + header_.subcluster_size());
-    } while (stop < end && below(old, stop) == source);
-    if (source == Below::kZeros) {
-      if (!reads_as_zeros) {
-        CO_RETURN_IF_ERROR(
-            co_await data_file_.write_zeroes(host_offset + begin, stop - begin, ZeroFlags()));
-      }
+    const uint64_t stop = end_of_source(old, begin, end);
+    if (source == Below::kZeros && reads_as_zeros) {
+      note_hole(host_offset + begin, stop - begin);
+    } else if (source == Below::kZeros) {
+      CO_RETURN_IF_ERROR(
+          co_await data_file_.write_zeroes(host_offset + begin, stop - begin, ZeroFlags()));
     } else {
       fill_buffer_.resize(cluster_size());
       const std::span<std::byte> bytes = std::span(fill_buffer_).subspan(begin, stop - begin);

@@ -57,6 +57,7 @@ Task<Result<HostRun>> Writer::reserve_compressed(uint64_t guest_offset, uint64_t
   CO_ASSIGN_OR_RETURN(const uint64_t host_offset, co_await allocator_.allocate_bytes(payload));
   const unsigned offset_bits = std::min(56U, 62 - (header_.cluster_bits - 8));
   if (host_offset + payload > uint64_t{1} << offset_bits) co_return Error::from_errno(EFBIG);
+  note_end(round_up(host_offset + payload, kSectorSize));
   tables_.set_entry(page, index,
                     L2Entry::compressed(HostOffset(host_offset), payload, header_.cluster_bits));
   if (old.type(format_) != ClusterType::kUnallocated) {
@@ -91,6 +92,7 @@ Task<Result<void>> Writer::free_much_released() {
 }
 
 Task<Result<void>> Writer::flush(bool sync) {
+  CO_RETURN_IF_ERROR(co_await allocate_holes());
   CO_RETURN_IF_ERROR(co_await write_l2_back());
   CO_RETURN_IF_ERROR(co_await allocator_.flush());
   if (tables_.is_l1_dirty()) {
@@ -133,9 +135,9 @@ Task<Result<void>> Writer::release_pending() {
 
 Task<Result<void>> Writer::extend_file() {
   CO_ASSIGN_OR_RETURN(const FileStat stat, io_.file().stat());
-  // The end of the last cluster may never have been written, since the file gives zeros there.
-  if (stat.is_block_device || stat.length >= allocator_.end_offset()) co_return ok();
-  CO_RETURN_IF_ERROR(co_await io_.file().truncate(allocator_.end_offset()));
+  // The end may never have been written, since the file gives zeros there.
+  if (stat.is_block_device || stat.length >= file_end_) co_return ok();
+  CO_RETURN_IF_ERROR(co_await io_.file().truncate(file_end_));
   co_return ok();
 }
 

@@ -20,21 +20,10 @@ Task<Result<void>> Writer::write_zeroes(uint64_t guest_offset, uint64_t length, 
       continue;
     }
     const ClusterPart part{start >> bits, guest_offset - start, std::min(guest_end, next) - start};
-    CO_RETURN_IF_ERROR(co_await zero_part(part));
+    CO_RETURN_IF_ERROR(co_await zero_part(part, may_unmap));
     guest_offset = std::min(guest_end, next);
   }
   co_return ok();
-}
-
-bool Writer::is_zero_already(L2Entry entry, uint32_t subclusters) const {
-  if (entry.is_compressed()) return false;
-  if (header_.has_extended_l2()) {
-    if (!has_backing()) return (data_subclusters(entry) & subclusters) == 0;
-    return (entry.bitmap().zero_mask() & subclusters) == subclusters;
-  }
-  const ClusterType type = entry.type(format_);
-  return type == ClusterType::kZeroPlain || type == ClusterType::kZeroAllocated ||
-         (type == ClusterType::kUnallocated && !has_backing());
 }
 
 L2Entry Writer::zeroed_entry(L2Entry old, bool is_released) const {
@@ -107,37 +96,69 @@ Task<Result<uint64_t>> Writer::zero_in_page(const L2Page& page, uint64_t first,
   co_return end_cluster;
 }
 
-Task<Result<void>> Writer::zero_part(const ClusterPart& part) {
+Task<Result<bool>> Writer::is_rest_zero(const ClusterPart& part, L2Entry entry) {
+  const Below source = below(entry, part.begin);
+  if (source != Below::kBacking) co_return source == Below::kZeros;
+  const uint64_t size = header_.subcluster_size();
+  const uint64_t unit_begin = round_down(part.begin, size);
   const uint64_t start = part.guest_cluster << header_.cluster_bits;
-  if (pending_.find(part.guest_cluster) != pending_.end()) {
-    CO_RETURN_IF_ERROR(co_await write_real_zeroes(start + part.begin, part.end - part.begin));
-    co_return ok();
-  }
+  std::vector<std::byte> unit(size);
+  const std::span<std::byte> head = std::span(unit).first(part.begin - unit_begin);
+  const std::span<std::byte> tail = std::span(unit).subspan(part.end - unit_begin);
+  CO_RETURN_IF_ERROR(co_await read_backing(start + unit_begin, head));
+  CO_RETURN_IF_ERROR(co_await read_backing(start + part.end, tail));
+  co_return std::ranges::all_of(unit, [](std::byte byte) { return byte == std::byte{0}; });
+}
+
+Task<Result<void>> Writer::zero_part(const ClusterPart& part, bool may_unmap) {
+  const uint64_t start = part.guest_cluster << header_.cluster_bits;
   CO_ASSIGN_OR_RETURN(const L2Page page, co_await tables_.page_of(part.guest_cluster));
   const L2Entry entry =
       page.page == nullptr ? L2Entry() : page.entry(part.guest_cluster - page.first_guest_cluster);
   CO_RETURN_IF_ERROR(check_entry(entry, part.guest_cluster));
+  const bool is_pending = pending_.find(part.guest_cluster) != pending_.end();
+  const bool has_flag = header_.version >= 3 && !header_.is_data_file_raw();
+  if (has_flag && !is_pending && !entry.is_compressed()) {
+    const uint64_t size = header_.subcluster_size();
+    const uint64_t unit_end = round_down(part.begin, size) + size;
+    if (part.end > unit_end) {
+      CO_RETURN_IF_ERROR(co_await zero_units(part, may_unmap));
+      co_return ok();
+    }
+    CO_ASSIGN_OR_RETURN(const bool is_zero, co_await is_rest_zero(part, entry));
+    if (is_zero || part.end - part.begin == size) {
+      CO_RETURN_IF_ERROR(co_await zero_unit(part, may_unmap));
+      co_return ok();
+    }
+  }
+  const bool is_zero = !is_pending && !header_.is_data_file_raw() && !entry.is_compressed() &&
+                       below(entry, part.begin) == Below::kZeros &&
+                       entry.type(format_) == ClusterType::kUnallocated;
+  if (is_zero) co_return ok();
+  CO_RETURN_IF_ERROR(co_await write_real_zeroes(start + part.begin, part.end - part.begin));
+  co_return ok();
+}
+
+Task<Result<void>> Writer::zero_units(const ClusterPart& part, bool may_unmap) {
   const uint64_t size = header_.subcluster_size();
-  const uint64_t whole_begin = round_up(part.begin, size);
-  const uint64_t whole_end = round_down(part.end, size);
-  const bool has_bits = header_.has_extended_l2() && !entry.is_compressed() &&
-                        !header_.is_data_file_raw() && whole_begin < whole_end;
-  const bool is_zero = is_zero_already(entry, touched(part.begin, part.end));
-  if (!has_bits && is_zero && !header_.is_data_file_raw()) co_return ok();
-  if (!has_bits) {
-    CO_RETURN_IF_ERROR(co_await write_real_zeroes(start + part.begin, part.end - part.begin));
+  for (uint64_t begin = part.begin; begin < part.end;) {
+    const uint64_t end = std::min(part.end, round_down(begin, size) + size);
+    const ClusterPart unit{part.guest_cluster, begin, end};
+    CO_RETURN_IF_ERROR(co_await zero_part(unit, may_unmap));
+    begin = end;
+  }
+  co_return ok();
+}
+
+Task<Result<void>> Writer::zero_unit(const ClusterPart& part, bool may_unmap) {
+  if (header_.has_extended_l2()) {
+    CO_RETURN_IF_ERROR(
+        co_await zero_subclusters(part.guest_cluster, touched(part.begin, part.end)));
     co_return ok();
   }
+  CO_ASSIGN_OR_RETURN(const L2Page page, co_await page_for_write(part.guest_cluster));
   CO_RETURN_IF_ERROR(
-      co_await zero_subclusters(part.guest_cluster, touched(whole_begin, whole_end)));
-  if (part.begin < whole_begin) {
-    const ClusterPart head{part.guest_cluster, part.begin, whole_begin};
-    CO_RETURN_IF_ERROR(co_await zero_part(head));
-  }
-  if (whole_end < part.end) {
-    const ClusterPart tail{part.guest_cluster, whole_end, part.end};
-    CO_RETURN_IF_ERROR(co_await zero_part(tail));
-  }
+      co_await zero_in_page(page, part.guest_cluster, part.guest_cluster + 1, may_unmap));
   co_return ok();
 }
 

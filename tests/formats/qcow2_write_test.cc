@@ -248,6 +248,56 @@ TEST_CASE("Writer: an entry that points at metadata is not written through", "[f
   CHECK_FALSE(disk.try_write(0, pattern(0, kCluster)));
 }
 
+TEST_CASE("Writer: a flush gives the unwritten rest of a new cluster its space",
+          "[formats][qcow2]") {
+  Qcow2Disk disk;
+  disk.create(kMiB, "");
+  disk.open(true);
+  disk.write(4096, pattern(4096, 4096));
+  const uint64_t host_offset = disk.map(0, 1)[0].host_offset;
+  MemContent& file = disk.storage.content(Qcow2Disk::kName);
+  CHECK_FALSE(file.block_status(host_offset + 8192, 4096).is_data);
+  REQUIRE_THAT(run_inline(disk.image->flush(false)), IsOk());
+  CHECK(file.block_status(host_offset, kCluster).is_data);
+  CHECK(file.block_status(host_offset, kCluster).length == kCluster);
+  disk.close();
+}
+
+TEST_CASE("Writer: the file ends with the sector of the last compressed byte", "[formats][qcow2]") {
+  Qcow2Disk disk;
+  disk.create(kMiB, "");
+  disk.open(true);
+  REQUIRE_THAT(run_inline(disk.image->reserve_compressed(0, 1000)), IsOk());
+  disk.close();
+  CHECK(disk.storage.bytes(Qcow2Disk::kName).size() == 5 * kCluster + 1024);
+}
+
+TEST_CASE("Writer: zeros over a part of a cluster make it zero when the rest of it is",
+          "[formats][qcow2]") {
+  Qcow2Disk disk;
+  disk.create(kMiB, "");
+  disk.open(true);
+  REQUIRE_THAT(run_inline(disk.image->write_zeroes(kCluster + 512, 1024, true)), IsOk());
+  const ExtentList extents = disk.map(0, 3 * kCluster);
+  REQUIRE(extents.size() == 3);
+  CHECK(extents[1].kind == ExtentKind::kZero);
+  CHECK(extents[1].length == kCluster);
+  disk.close();
+}
+
+TEST_CASE("Writer: zeros over a part of a cluster of backing data leave the rest of it",
+          "[formats][qcow2]") {
+  Qcow2Disk disk;
+  disk.create(kMiB, "backing_file=base.raw,backing_fmt=raw");
+  disk.open(true);
+  REQUIRE_THAT(run_inline(disk.image->write_zeroes(512, 1024, true)), IsOk());
+  const std::vector<std::byte> bytes = disk.read(0, kCluster);
+  CHECK(is_pattern(std::span(bytes).first(512), 0, Qcow2Disk::kBackingSeed));
+  CHECK(is_zero(std::span(bytes).subspan(512, 1024)));
+  CHECK(is_pattern(std::span(bytes).subspan(1536), 1536, Qcow2Disk::kBackingSeed));
+  disk.close();
+}
+
 TEST_CASE("Writer: a v2 image with a backing image gets real zeros", "[formats][qcow2]") {
   Qcow2Disk disk;
   disk.create(kMiB, "compat=0.10,backing_file=base.raw,backing_fmt=raw");
