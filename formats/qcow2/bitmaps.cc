@@ -6,6 +6,8 @@
 #include <bit>
 #include <cassert>
 #include <cerrno>
+#include <string_view>
+#include <unordered_set>
 #include <utility>
 
 #include "formats/qcow2/header_update.h"
@@ -37,16 +39,16 @@ BitmapGeometry Bitmaps::geometry_of(const BitmapInfo& info) const {
 
 Task<Result<BitmapContent*>> Bitmaps::content_of(Bitmap& bitmap) {
   if (bitmap.content) co_return bitmap.content.get();
-  uint64_t table_bytes = bitmap.info.table_entries * kTableEntryBytes;
-  for (const Bitmap& other : bitmaps_) {
-    if (other.content) table_bytes += other.content->table_entries() * kTableEntryBytes;
-  }
+  const uint64_t table_bytes = bitmap.info.table_entries * kTableEntryBytes;
   const std::string context =
       fmt::format("Could not read bitmap_table table from image for bitmap '{}'", bitmap.info.name);
-  if (table_bytes > kMaxTableBytes) co_return Error::from_errno(ENOMEM, context);
+  if (table_bytes > kMaxTableBytes - table_bytes_) {
+    co_return Error::from_errno(ENOMEM, context);
+  }
   auto content = std::make_unique<BitmapContent>(io_, geometry_of(bitmap.info));
   Result<void> loaded = co_await content->load(bitmap.info.table_offset, bitmap.info.table_entries);
   if (!loaded) co_return std::move(loaded).error().within(context);
+  table_bytes_ += table_bytes;
   bitmap.content = std::move(content);
   co_return bitmap.content.get();
 }
@@ -63,11 +65,11 @@ Task<Result<void>> Bitmaps::start_writing(Writer& writer) {
 Task<Result<void>> Bitmaps::mark_in_use() {
   is_marked_in_use_ = true;
   if (stored_.empty()) co_return ok();
+  std::unordered_set<std::string_view> names;
   for (const Bitmap& bitmap : bitmaps_) {
-    if (!bitmap.records_writes()) continue;
-    const auto found = std::ranges::find(stored_, bitmap.info.name, &BitmapInfo::name);
-    if (found != stored_.end()) found->is_in_use = true;
+    if (bitmap.records_writes()) names.insert(bitmap.info.name);
   }
+  for (BitmapInfo& info : stored_) info.is_in_use = info.is_in_use || names.contains(info.name);
   // In place: only flags change, so that each entry is the old or the new one after a crash.
   const std::vector<std::byte> directory = serialize_bitmap_directory(stored_);
   assert(directory.size() == header_.extensions.bitmaps->directory_size);
@@ -88,22 +90,21 @@ Task<Result<void>> Bitmaps::record(uint64_t guest_offset, uint64_t length) {
     if (!bitmap.records_writes()) continue;
     CO_ASSIGN_OR_RETURN(BitmapContent* const content, co_await content_of(bitmap));
     const GuestRange range{guest_offset, guest_offset + length};
-    CO_RETURN_IF_ERROR(co_await content->set(range, writer_->allocator()));
-    CO_RETURN_IF_ERROR(co_await limit_memory());
+    CO_RETURN_IF_ERROR(co_await set(*content, range));
   }
   co_return ok();
 }
 
-Task<Result<void>> Bitmaps::limit_memory() {
-  uint64_t loaded = 0;
-  for (const Bitmap& bitmap : bitmaps_) {
-    if (bitmap.content) loaded += bitmap.content->loaded_bytes();
-  }
-  if (loaded <= kMaxLoadedBytes) co_return ok();
+Task<Result<void>> Bitmaps::set(BitmapContent& content, GuestRange range) {
+  loaded_bytes_ -= content.loaded_bytes();
+  const Result<void> done = co_await content.set(range, writer_->allocator());
+  loaded_bytes_ += content.loaded_bytes();
+  if (!done || loaded_bytes_ <= kMaxLoadedBytes) co_return done;
   for (Bitmap& bitmap : bitmaps_) {
     if (!bitmap.content) continue;
     CO_RETURN_IF_ERROR(co_await bitmap.content->spill(writer_->allocator()));
   }
+  loaded_bytes_ = 0;
   co_return ok();
 }
 
@@ -263,6 +264,7 @@ Task<Result<void>> Bitmaps::remove(size_t index) {
   const Result<BitmapContent*> content = co_await content_of(bitmap);
   // What cannot be read cannot be freed: its clusters are leaked, as nothing tells which they are.
   if (content) {
+    loaded_bytes_ -= (*content)->loaded_bytes();
     (*content)->release_all();
     const std::vector<HostClusters> more = (*content)->take_released();
     released_.insert(released_.end(), more.begin(), more.end());
@@ -276,6 +278,7 @@ Task<Result<void>> Bitmaps::clear(size_t index) {
   const CoMutex::Guard guard = co_await mutex_.lock();
   assert(writer_ != nullptr && !bitmaps_[index].info.is_in_use);
   CO_ASSIGN_OR_RETURN(BitmapContent* const content, co_await content_of(bitmaps_[index]));
+  loaded_bytes_ -= content->loaded_bytes();
   content->clear();
   co_return ok();
 }
@@ -294,9 +297,8 @@ Task<Result<void>> Bitmaps::mark(size_t index, const std::vector<GuestRange>& ra
   assert(writer_ != nullptr && !bitmaps_[index].info.is_in_use);
   CO_ASSIGN_OR_RETURN(BitmapContent* const content, co_await content_of(bitmaps_[index]));
   for (const GuestRange& range : ranges) {
-    CO_RETURN_IF_ERROR(co_await content->set(range, writer_->allocator()));
+    CO_RETURN_IF_ERROR(co_await set(*content, range));
   }
-  CO_RETURN_IF_ERROR(co_await limit_memory());
   co_return ok();
 }
 

@@ -69,8 +69,8 @@ class Bitmaps final : public BitmapStore {
   /// The bits, loaded when they are not.
   Task<Result<BitmapContent*>> content_of(Bitmap& bitmap);
   Task<Result<void>> mark_in_use();
-  /// So that many bitmaps do not fill the memory together.
-  Task<Result<void>> limit_memory();
+  /// Writes bits out when there are too many in memory, of all bitmaps together.
+  Task<Result<void>> set(BitmapContent& content, GuestRange range);
   Task<Result<void>> write_tables();
   Task<Result<BitmapsExtension>> write_directory();
   Task<Result<void>> point_to(std::optional<BitmapsExtension> extension);
@@ -85,6 +85,9 @@ class Bitmaps final : public BitmapStore {
   std::vector<Bitmap> bitmaps_;
   /// What the directory in the file says.
   std::vector<BitmapInfo> stored_;
+  /// Of all contents: tables, and bits.
+  uint64_t table_bytes_ = 0;
+  uint64_t loaded_bytes_ = 0;
   /// Bitmaps were added, removed, or changed apart from their bits.
   bool is_directory_changed_ = false;
   bool is_marked_in_use_ = false;
