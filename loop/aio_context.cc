@@ -4,6 +4,8 @@
 #include <cassert>
 #include <utility>
 
+#include "loop/history/loop_protocol.h"
+
 namespace imgconv {
 namespace {
 
@@ -19,7 +21,8 @@ constexpr unsigned kMaxRoundsWithoutPoll = 16;
 
 }  // namespace
 
-AioContext::AioContext() : thread_(std::this_thread::get_id()), notify_([](void*) {}, nullptr) {}
+AioContext::AioContext(history::LoopProtocol* protocol)
+    : thread_(std::this_thread::get_id()), protocol_(protocol), notify_([](void*) {}, nullptr) {}
 
 AioContext::~AioContext() {
   assert(sources_.empty());
@@ -53,7 +56,9 @@ bool AioContext::run_round(bool may_sleep) {
 
 std::optional<int64_t> AioContext::prepare(bool may_sleep) {
   for (size_t i = 0; i < sources_.size(); ++i) sources_[i].source->prepare();
-  if (!may_sleep) return 0;
+  // In every round, since its check() follows in every round.
+  const bool protocol_allows = protocol_ == nullptr || protocol_->prepare();
+  if (!may_sleep || !protocol_allows) return 0;
   if (!gate_.try_arm([this] { return has_work(); })) return 0;
 
   std::optional<int64_t> timeout_ns;
@@ -97,19 +102,25 @@ void AioContext::poll(std::optional<int64_t> timeout_ns) {
 
 void AioContext::check() {
   gate_.disarm();
-  if (was_signalled_) {
-    was_signalled_ = false;
-    // Before the inboxes are emptied: a signal that comes later stays for the next round.
-    statistics_.signals_received += notifier_.clear();
+  const bool was_signalled = std::exchange(was_signalled_, false);
+  // Before the inboxes are emptied: a signal that comes later stays for the next round.
+  if (was_signalled) statistics_.signals_received += notifier_.clear();
+  if (protocol_ != nullptr) {
+    protocol_->check(was_signalled);
+  } else if (!inbox_.is_empty()) {
+    accept(inbox_.drain());
   }
-  Job* const accepted = inbox_.is_empty() ? nullptr : inbox_.drain();
-  if (accepted == nullptr) return;
-  (ready_jobs_ == nullptr ? ready_jobs_ : last_ready_job_->next) = accepted;
-  last_ready_job_ = accepted;
+}
+
+void AioContext::accept(Job* jobs) {
+  if (jobs == nullptr) return;
+  (ready_jobs_ == nullptr ? ready_jobs_ : last_ready_job_->next) = jobs;
+  last_ready_job_ = jobs;
   while (last_ready_job_->next != nullptr) last_ready_job_ = last_ready_job_->next;
 }
 
 bool AioContext::dispatch() {
+  if (protocol_ != nullptr) accept(protocol_->dispatch());
   bool progress = bottom_halves_.dispatch();
   progress |= dispatch_jobs();
   progress |= dispatch_sources();
@@ -145,6 +156,10 @@ void AioContext::wake_if_asleep() {
 }
 
 void AioContext::post(Job& job) {
+  if (protocol_ != nullptr) {
+    if (protocol_->post(job)) notifier_.set();
+    return;
+  }
   // Who finds the inbox empty kicks for all that follow until it is drained.
   if (inbox_.push(job)) wake_if_asleep();
 }

@@ -25,6 +25,10 @@
 
 namespace imgconv {
 
+namespace history {
+class LoopProtocol;
+}
+
 /// Something with a descriptor that the loop serves: the ring, later a socket.
 class EventSource {
  public:
@@ -40,7 +44,9 @@ class EventSource {
 
 class AioContext {
  public:
-  AioContext();
+  /// `protocol` takes the place of gate and inbox for posted jobs (decision L6); null but in the
+  /// reproducer. Must outlive the loop.
+  explicit AioContext(history::LoopProtocol* protocol = nullptr);
   AioContext(const AioContext&) = delete;
   AioContext& operator=(const AioContext&) = delete;
   /// Requires: no source is registered and no posted job waits.
@@ -102,11 +108,13 @@ class AioContext {
   bool dispatch();
 
   bool has_work();
+  void accept(Job* jobs);
   bool dispatch_jobs();
   bool dispatch_sources();
   void wake_if_asleep();
 
   const std::thread::id thread_;
+  history::LoopProtocol* const protocol_;
   WakeGate gate_;
   EventNotifier notifier_;
   Inbox<Job> inbox_;

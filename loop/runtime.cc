@@ -25,9 +25,10 @@ unsigned choose_pool_threads(const RuntimeOptions& options) {
 
 // Destroyed from the bottom up: storage, ring, pool, loop.
 struct Runtime::Parts {
-  Parts(IoBackendKind chosen_backend, unsigned pool_threads)
-      : backend(chosen_backend),
-        pool(loop, pool_threads),
+  explicit Parts(const RuntimeOptions& options)
+      : backend(options.backend),
+        loop(options.protocol),
+        pool(loop, choose_pool_threads(options)),
         storage(pool, [this](bool is_direct) { return ring_for(is_direct); }) {}
 
   Uring* ring_for(bool is_direct);
@@ -74,8 +75,7 @@ std::string Runtime::Parts::describe_backend() {
   return "I/O backend: thread pool, io_uring for files opened with O_DIRECT";
 }
 
-Runtime::Runtime(const RuntimeOptions& options)
-    : parts_(std::make_unique<Parts>(options.backend, choose_pool_threads(options))) {}
+Runtime::Runtime(const RuntimeOptions& options) : parts_(std::make_unique<Parts>(options)) {}
 
 Runtime::~Runtime() = default;
 

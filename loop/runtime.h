@@ -19,6 +19,8 @@ struct RuntimeOptions {
   /// 0: one per core, at most 16.
   unsigned pool_threads = 0;
   IoBackendKind backend = IoBackendKind::kAuto;
+  /// For the reproducer: how finished jobs reach the loop; null: as AioContext does it.
+  history::LoopProtocol* protocol = nullptr;
 };
 
 class Runtime {
