@@ -38,6 +38,7 @@ class JsonWriter {
   void write_alternative(bool value) { text_ += value ? "true" : "false"; }
   void write_alternative(int64_t value) { fmt::format_to(std::back_inserter(text_), "{}", value); }
   void write_alternative(uint64_t value) { fmt::format_to(std::back_inserter(text_), "{}", value); }
+  void write_alternative(double value) { fmt::format_to(std::back_inserter(text_), "{}", value); }
   void write_alternative(const std::string& value) { text_ += json_string(value); }
 
   void write_alternative(const InfoValue::Array& array) {

@@ -24,15 +24,16 @@
 #include "cmd/progress_bar.h"
 #include "cmd/rebase_command.h"
 #include "cmd/report.h"
+#include "cmd/reproduce_command.h"
 #include "loop/try.h"
 
 namespace imgconv {
 namespace {
 
 constexpr const Command* kCommands[] = {
-    &kBenchCommand,   &kBitmapCommand, &kCheckCommand,   &kCompareCommand,
-    &kConvertCommand, &kCreateCommand, &kDdCommand,      &kExplainCommand,
-    &kInfoCommand,    &kMapCommand,    &kMeasureCommand, &kRebaseCommand,
+    &kBenchCommand,   &kBitmapCommand, &kCheckCommand,     &kCompareCommand, &kConvertCommand,
+    &kCreateCommand,  &kDdCommand,     &kExplainCommand,   &kInfoCommand,    &kMapCommand,
+    &kMeasureCommand, &kRebaseCommand, &kReproduceCommand,
 };
 
 constexpr OptionDef kGlobalOptions[] = {

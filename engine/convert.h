@@ -40,6 +40,8 @@ struct ConvertOptions {
   bool bitmaps = false;  ///< --bitmaps
   bool skip_broken_bitmaps = false;
   uint64_t rate_limit = 0;                         ///< -r, bytes per second; 0: none
+  /// Bytes of data that make a chunk; 0: what is fastest. The reproducer wants many small ones.
+  uint64_t chunk_goal = 0;
   CacheMode source_cache = CacheMode::kWriteback;  ///< -T
   CacheMode target_cache = CacheMode::kUnsafe;     ///< -t
   /// An existing regular file is replaced when the copy is complete, instead of filled in place.

@@ -31,14 +31,14 @@ bool starts_as_zeros(const ConvertOptions& options, const TargetFacts& target) {
          target.reads_as_zeros_initially;
 }
 
-void set_sizes(ConvertPlan& plan, const TargetFacts& target) {
+void set_sizes(ConvertPlan& plan, uint64_t chunk_goal, const TargetFacts& target) {
   plan.max_run = std::clamp(target.cluster_size, kMinBuffer, kMaxBuffer);
   plan.chunk_capacity = plan.max_run;
   if (plan.compression) {
     plan.max_run = plan.compression->cluster_size;
     plan.chunk_capacity = std::max(plan.max_run, kChunkGoal);
   }
-  plan.chunk_goal = kChunkGoal;
+  plan.chunk_goal = chunk_goal != 0 ? chunk_goal : kChunkGoal;
 }
 
 }  // namespace
@@ -65,7 +65,7 @@ Result<ConvertPlan> make_plan(const ConvertOptions& options, const SourceFacts& 
     }
     plan.compression = target.compression;
   }
-  set_sizes(plan, target);
+  set_sizes(plan, options.chunk_goal, target);
   plan.reads_async = source.prefers_async;
   plan.writes_async = target.prefers_async;
   plan.target_is_identity = target.is_identity;

@@ -17,7 +17,8 @@ struct InfoValue {
   using Object = std::vector<Member>;
   using Array = std::vector<InfoValue>;
 
-  std::variant<bool, int64_t, uint64_t, std::string, Array, Object> value;
+  /// A double is finite.
+  std::variant<bool, int64_t, uint64_t, double, std::string, Array, Object> value;
 };
 
 }  // namespace imgconv

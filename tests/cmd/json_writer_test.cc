@@ -74,4 +74,9 @@ TEST_CASE("JSON: invalid UTF-8 becomes the replacement character", "[cmd]") {
   CHECK(json_of("\xc0\xaf!") == "\"\\uFFFD!\"");
 }
 
+TEST_CASE("JSON: a fraction is printed with the digits that it has", "[cmd]") {
+  CHECK(to_json(InfoValue{0.25}) == "0.25");
+  CHECK(to_json(InfoValue{2e-7}) == "2e-07");
+}
+
 }  // namespace imgconv

@@ -42,6 +42,13 @@ TEST_CASE("Plan: a raw target is copied by one job per chunk, a qcow2 target by 
   REQUIRE(plan_for({}, new_qcow2()).step == CopyStep::kTwoTrips);
 }
 
+TEST_CASE("Plan: chunks may be asked to be small", "[engine]") {
+  ConvertOptions options;
+  options.chunk_goal = 64 * kKiB;
+  REQUIRE(plan_for(options, new_qcow2()).chunk_goal == 64 * kKiB);
+  REQUIRE(plan_for({}, new_qcow2()).chunk_goal > 64 * kKiB);
+}
+
 TEST_CASE("Plan: files that prefer depth are not fused", "[engine]") {
   SourceFacts source = source_facts();
   source.prefers_async = true;
