@@ -24,7 +24,7 @@ constexpr OptionDef kOptions[] = {
     {'q', {"quiet"}, nullptr, "print errors only"},
     {'f', {"format"}, "FMT", "format of the image (default: probe)", 1},
     kImageOptsOption,
-    {'r', {"repair"}, "leaks|all", "repair; refused, as this version only reads", 1},
+    {'r', {"repair"}, "leaks|all", "repair: only leaked clusters, or all that can be", 1},
     {'T', {"cache"}, "CACHE", "how to read the image (default: writeback)"},
     kForceShareOption,
     kOutputOption,
@@ -36,7 +36,7 @@ struct CheckArguments {
   std::string output = "human";
   std::string cache = "writeback";
   bool quiet = false;
-  bool repair = false;
+  RepairMode repair = RepairMode::kNone;
 };
 
 Result<void> accept_option(const Report& report, CheckArguments& check, int key,
@@ -54,14 +54,33 @@ Result<void> accept_option(const Report& report, CheckArguments& check, int key,
       check.output = value;
       break;
     case 'r':
-      if (value != "leaks" && value != "all") {
+      if (value == "leaks") {
+        check.repair = RepairMode::kLeaks;
+      } else if (value == "all") {
+        check.repair = RepairMode::kAll;
+      } else {
         return report.usage_error(
             fmt::format("Unknown option value for -r (expecting 'leaks' or 'all'): {}", value));
       }
-      check.repair = true;
       break;
   }
   return ok();
+}
+
+/// The error is ready to be printed; what is due before it was.
+Error check_failed(const Report& report, const Error& error) {
+  if (error.text().starts_with("ERROR ")) report.error(error);
+  return Error::from_errno(error.code(), "Check failed");
+}
+
+/// What was repaired is told, and the image looked at anew.
+Result<CheckReport> check_repaired(Runtime& runtime, Image& image, const CheckReport& repaired,
+                                   bool is_told, const CheckSink& print_line) {
+  if (is_told) print_out("{}", repairs_to_text(repaired));
+  ASSIGN_OR_RETURN(CheckReport result, runtime.run(image.check(print_line)));
+  result.corruptions_fixed = repaired.corruptions_fixed;
+  result.leaks_fixed = repaired.leaks_fixed;
+  return result;
 }
 
 Result<int> check_image(const Report& report, const CheckArguments& check, OutputFormat format,
@@ -70,23 +89,25 @@ Result<int> check_image(const Report& report, const CheckArguments& check, Outpu
   ConsoleMessages messages(report);
   ASSIGN_OR_RETURN(ImageRequest request, check.open.request(name));
   request.for_check = true;
+  request.writable = check.repair != RepairMode::kNone;
   ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> chain,
                    runtime.run(open_image(runtime.storage(), request, messages)));
   const CheckSink print_line = [&report](const std::string& line) { report.raw_line(line); };
-  const Result<CheckReport> result = runtime.run(chain->top().check(print_line));
+  Image& image = chain->top();
+  Result<CheckReport> result = runtime.run(request.writable ? image.repair(check.repair, print_line)
+                                                            : image.check(print_line));
   if (!result && result.error().code() == ENOTSUP) {
     report.error("This image format does not support checks");
     return kCheckUnsupported;
   }
-  if (!result && result.error().text().starts_with("ERROR ")) {
-    report.error(result.error());
-    return Error::from_errno(result.error().code(), "Check failed");
+  const bool is_human = format == OutputFormat::kHuman;
+  if (result && (result->corruptions_fixed != 0 || result->leaks_fixed != 0)) {
+    result = check_repaired(runtime, image, *result, is_human && !check.quiet, print_line);
   }
-  if (!result) return Error(result.error()).within("Check failed");
+  if (!result) return check_failed(report, result.error());
   if (!check.quiet) {
-    print_out("{}", format == OutputFormat::kHuman
-                        ? check_to_text(*result)
-                        : check_to_json(*result, name, chain->top().info().format));
+    print_out("{}", is_human ? check_to_text(*result)
+                             : check_to_json(*result, name, image.info().format));
   }
   if (result->check_errors != 0) report.error("Check failed");
   RETURN_IF_ERROR(runtime.run(chain->close()));
@@ -106,9 +127,6 @@ Result<int> run_check(const Report& report, std::span<char*> argv) {
   ASSIGN_OR_RETURN(const std::string name, single_image_name(report, arguments));
   ASSIGN_OR_RETURN(const OutputFormat format, parse_output_format(check.output));
   ASSIGN_OR_RETURN(check.open.cache, parse_cache_mode("source cache", check.cache));
-  if (check.repair) {
-    return Error(ENOTSUP, "This version of the program cannot repair images (-r)");
-  }
   return check_image(report, check, format, name);
 }
 
@@ -116,7 +134,8 @@ Result<int> run_check(const Report& report, std::span<char*> argv) {
 
 const Command kCheckCommand = {
     "check", "Verify the metadata of an image",
-    "[-q] [-f FMT | --image-opts] [-T CACHE] [-U] [--output=human|json] [--object OBJDEF] FILE",
+    "[-q] [-f FMT | --image-opts] [--output=human|json] [-r leaks|all] [-T CACHE] [-U] "
+    "[--object OBJDEF] FILE",
     kOptions, run_check};
 
 }  // namespace imgconv

@@ -14,6 +14,15 @@ double percent(uint64_t part, uint64_t whole) {
 
 }  // namespace
 
+std::string repairs_to_text(const CheckReport& report) {
+  return fmt::format(
+      "The following inconsistencies were found and repaired:\n\n"
+      "    {} leaked clusters\n"
+      "    {} corruptions\n\n"
+      "Double checking the fixed image now...\n",
+      report.leaks_fixed, report.corruptions_fixed);
+}
+
 std::string check_to_text(const CheckReport& report) {
   std::string text;
   if (report.corruptions == 0 && report.leaks == 0 && report.check_errors == 0) {

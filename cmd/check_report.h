@@ -12,6 +12,8 @@ inline constexpr int kCheckFoundCorruption = 2;
 inline constexpr int kCheckFoundLeaks = 3;
 inline constexpr int kCheckUnsupported = 63;
 
+/// What -r has repaired, before the image is checked once more.
+std::string repairs_to_text(const CheckReport& report);
 std::string check_to_text(const CheckReport& report);
 /// `filename` as the user gave it.
 std::string check_to_json(const CheckReport& report, const std::string& filename,

@@ -11,4 +11,8 @@ Task<Result<void>> Image::change_backing(const std::string& /*name*/,
   co_return Error::from_errno(ENOTSUP);
 }
 
+Task<Result<CheckReport>> Image::repair(RepairMode /*mode*/, const CheckSink& /*sink*/) {
+  co_return Error(ENOTSUP, "This image format does not support checks");
+}
+
 }  // namespace imgconv

@@ -47,7 +47,8 @@ struct ImageInfo {
   std::optional<InfoValue> specific;
 };
 
-enum class CheckSeverity : uint8_t { kNote, kLeak, kCorruption };
+/// What `check` may change: nothing, refcounts that are too high, whatever can be repaired.
+enum class RepairMode : uint8_t { kNone, kLeaks, kAll };
 
 /// Result of `check`: the counters of QEMU's BdrvCheckResult (CLI.md section 7).
 struct CheckReport {
@@ -108,6 +109,10 @@ class Image {
   virtual BitmapStore* bitmaps() { return nullptr; }
 
   // ---- Writing. Requires: opened writable. ----
+
+  /// Verifies the metadata and repairs what `mode` allows. Requires: opened for_check.
+  /// ENOTSUP as in check().
+  virtual Task<Result<CheckReport>> repair(RepairMode mode, const CheckSink& sink);
 
   /// Reserves host space for the guest range and returns where its bytes go, ascending. The order
   /// of calls decides the layout. Parts of newly allocated clusters outside the range are filled

@@ -3,13 +3,12 @@
 #pragma once
 
 #include "formats/qcow2/check_context.h"
-#include "loop/file.h"
 #include "loop/result.h"
 #include "loop/task.h"
 
 namespace imgconv::qcow2 {
 
 /// A damaged directory ends the check with EINVAL and no text, as in QEMU.
-Task<Result<void>> count_bitmaps(CheckContext& context, File& file);
+Task<Result<void>> count_bitmaps(CheckContext& context);
 
 }  // namespace imgconv::qcow2

@@ -13,14 +13,30 @@
 namespace imgconv::qcow2 {
 namespace {
 
-void compare_one(CheckContext& context, HostCluster cluster, uint64_t stored,
-                 HostCluster& highest) {
+bool may_repair_count(RepairMode mode, uint64_t stored, uint64_t found) {
+  if (stored == 0) return false;  // The block itself may be missing: a case for a rebuild.
+  return stored > found ? mode != RepairMode::kNone : mode == RepairMode::kAll;
+}
+
+void compare_one(CheckContext& context, StoredRefcounts& refcounts, HostCluster cluster,
+                 uint64_t stored, RepairMode mode) {
   const uint64_t found = context.counts.get(cluster);
-  if (stored > 0 || found > 0) highest = cluster;
   if (stored == found) return;
+  CheckReport& report = context.report;
+  const bool is_leak = stored > found;
+  const bool is_repaired = may_repair_count(mode, stored, found);
+  if (stored == 0) context.needs_rebuild = true;
   context.say(fmt::format("{} cluster {} refcount={} reference={}",
-                          stored < found ? "ERROR" : "Leaked", cluster.index(), stored, found));
-  ++(stored < found ? context.report.corruptions : context.report.leaks);
+                          is_repaired ? "Repairing"
+                          : is_leak   ? "Leaked"
+                                      : "ERROR",
+                          cluster.index(), stored, found));
+  if (is_repaired) {
+    refcounts.set_loaded(cluster, found);
+    ++(is_leak ? report.leaks_fixed : report.corruptions_fixed);
+  } else {
+    ++(is_leak ? report.leaks : report.corruptions);
+  }
 }
 
 }  // namespace
@@ -53,12 +69,27 @@ uint64_t StoredRefcounts::loaded(HostCluster cluster) const {
                        header.refcount_order);
 }
 
+void StoredRefcounts::set_loaded(HostCluster cluster, uint64_t count) {
+  const Header& header = context_.header;
+  store_refcount(block_.data(), cluster.index() % header.refcount_block_entries(),
+                 header.refcount_order, count);
+  is_changed_ = true;
+}
+
+Task<Result<void>> StoredRefcounts::write_block() {
+  if (!is_changed_) co_return ok();
+  CO_RETURN_IF_ERROR(co_await context_.write(table_[*loaded_index_].block_offset(), block_));
+  is_changed_ = false;
+  co_return ok();
+}
+
 Task<Result<uint64_t>> StoredRefcounts::get(HostCluster cluster) {
   CO_ASSIGN_OR_RETURN(const bool has_block, co_await load_block_of(cluster));
   co_return has_block ? loaded(cluster) : uint64_t{0};
 }
 
-Task<Result<void>> compare_refcounts(CheckContext& context, StoredRefcounts& stored) {
+Task<Result<void>> compare_refcounts(CheckContext& context, StoredRefcounts& stored,
+                                     RepairMode mode) {
   const uint64_t block_entries = context.header.refcount_block_entries();
   HostCluster highest;
   for (uint64_t first = 0; first < context.cluster_count; first += block_entries) {
@@ -77,70 +108,14 @@ Task<Result<void>> compare_refcounts(CheckContext& context, StoredRefcounts& sto
     }
     for (uint64_t i = first; i < end; ++i) {
       const HostCluster cluster(i);
-      compare_one(context, cluster, *has_block ? stored.loaded(cluster) : 0, highest);
+      const uint64_t count = *has_block ? stored.loaded(cluster) : 0;
+      if (count > 0 || context.counts.get(cluster) > 0) highest = cluster;
+      compare_one(context, stored, cluster, count, mode);
     }
+    CO_RETURN_IF_ERROR(co_await stored.write_block());
   }
   context.report.image_end_offset =
       (highest + ClusterCount(1)).offset(context.header.cluster_bits).bytes();
-  co_return ok();
-}
-
-namespace {
-
-/// Copied bits of one L2 table, whose entries are in `table`.
-Task<Result<void>> check_l2_copied_bits(CheckContext& context, StoredRefcounts& stored,
-                                        std::span<const std::byte> table) {
-  const L2Format format = context.header.l2_format();
-  const uint64_t entries = context.header.l2_entries();
-  for (uint64_t i = 0; i < entries; ++i) {
-    const L2Entry entry = load_l2_entry(table, i, format.is_extended);
-    const ClusterType type = entry.type(format);
-    if (type != ClusterType::kNormal && type != ClusterType::kZeroAllocated) continue;
-    uint64_t refcount = 1;
-    if (!format.has_data_file) {
-      const HostCluster cluster = containing_cluster(entry.host_offset(), format.cluster_bits);
-      if (stored.has_loaded(cluster)) {
-        refcount = stored.loaded(cluster);
-      } else {
-        auto found = co_await stored.get(cluster);
-        if (!found) continue;  // compare_refcounts() reported it.
-        refcount = *found;
-      }
-    }
-    if ((refcount == 1) != entry.is_copied()) {
-      context.corruption(fmt::format("ERROR OFLAG_COPIED data cluster: l2_entry={:x} refcount={}",
-                                     entry.raw(), refcount));
-    }
-  }
-  co_return ok();
-}
-
-}  // namespace
-
-Task<Result<void>> check_copied_bits(CheckContext& context, StoredRefcounts& stored) {
-  const Header& header = context.header;
-  CO_ASSIGN_OR_RETURN(const std::vector<uint64_t> l1,
-                      co_await read_table(context, header.l1_table_offset, header.l1_entries));
-  std::vector<std::byte> table(header.cluster_size());
-  for (size_t i = 0; i < l1.size(); ++i) {
-    const L1Entry entry(l1[i]);
-    if (!entry.has_table()) continue;
-    auto refcount =
-        co_await stored.get(containing_cluster(entry.table_offset(), header.cluster_bits));
-    if (!refcount) continue;  // compare_refcounts() reported it.
-    if ((*refcount == 1) != entry.is_copied()) {
-      context.corruption(
-          fmt::format("ERROR OFLAG_COPIED L2 cluster: l1_index={} l1_entry={:x} refcount={}", i,
-                      entry.raw(), *refcount));
-    }
-    auto read = co_await context.read(entry.table_offset(), table);
-    if (!read) {
-      context.say("ERROR: I/O error in check_oflag_copied");
-      ++context.report.check_errors;
-      co_return Error(read.error().code(), "");
-    }
-    CO_RETURN_IF_ERROR(co_await check_l2_copied_bits(context, stored, table));
-  }
   co_return ok();
 }
 

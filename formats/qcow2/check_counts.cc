@@ -4,17 +4,32 @@
 
 namespace imgconv::qcow2 {
 
-void ReferenceCounts::increment(HostCluster cluster) {
+void ReferenceCounts::add(HostCluster cluster, uint64_t references) {
+  if (references == 0) return;
   const uint64_t page = cluster.index() / kPageClusters;
   if (page >= pages_.size()) pages_.resize(page + 1);
   if (!pages_[page]) pages_[page] = std::make_unique<Page>();
   uint16_t& count = (*pages_[page])[cluster.index() % kPageClusters];
   if (count == kEscape) {
-    ++large_[cluster.index()];
-    return;
+    large_[cluster.index()] += references;
+  } else if (references < uint64_t{kEscape} - count) {
+    count = static_cast<uint16_t>(count + references);
+  } else {
+    large_[cluster.index()] = count + references;
+    count = kEscape;
   }
-  ++count;
-  if (count == kEscape) large_[cluster.index()] = kEscape;
+}
+
+void ReferenceCounts::remove(HostCluster first, uint64_t clusters) {
+  for (uint64_t index = first.index(); index < first.index() + clusters; ++index) {
+    uint16_t& count = (*pages_[index / kPageClusters])[index % kPageClusters];
+    if (count != kEscape) {
+      --count;
+    } else if (--large_[index] < kEscape) {
+      large_.erase(index);
+      --count;
+    }
+  }
 }
 
 bool ReferenceCounts::is_surely_unreferenced(HostCluster first, uint64_t count) const {

@@ -23,8 +23,12 @@ class ReferenceCounts {
     const uint16_t count = (*pages_[page])[cluster.index() % kPageClusters];
     return count == kEscape ? large_.at(cluster.index()) : count;
   }
-  /// One reference more. Requires: the caller bounded the cluster by the file's length.
-  void increment(HostCluster cluster);
+  /// More references. Requires: the caller bounded the cluster by the file's length, and the sum
+  /// fits in 64 bits.
+  void add(HostCluster cluster, uint64_t references);
+  void increment(HostCluster cluster) { add(cluster, 1); }
+  /// Takes one reference from each of `clusters` clusters. Requires: they have one.
+  void remove(HostCluster first, uint64_t clusters);
   /// No cluster of [first, first + count) is referenced; cheap, may say no needlessly.
   bool is_surely_unreferenced(HostCluster first, uint64_t count) const;
 

@@ -14,9 +14,10 @@
 
 namespace imgconv::qcow2 {
 
-/// `refcount_table` is the image's, in host order. All arguments must outlive the task.
-Task<Result<void>> count_references(CheckContext& context, File& file,
-                                    const SnapshotTable& snapshots,
+/// `refcount_table` is the image's, in host order. All arguments must outlive the task. L2 entries
+/// that can be repaired are, if the context allows. True when the snapshot table was counted: it
+/// lies inside the file.
+Task<Result<bool>> count_references(CheckContext& context, const SnapshotTable& snapshots,
                                     std::span<const RefcountTableEntry> refcount_table);
 
 /// Entry `index` of an L2 table as it stands in the file. Requires: the table has it.

@@ -112,7 +112,18 @@ Task<Result<CheckReport>> Qcow2Image::check(const CheckSink& sink) {
     CO_RETURN_IF_ERROR(co_await writer_->flush(false));
   }
   CO_ASSIGN_OR_RETURN(const CheckReport report,
-                      co_await qcow2::check(*parts_.file, parts_.data_file.get(), header(), sink));
+                      co_await qcow2::check(*parts_.file, header(), sink));
+  co_return report;
+}
+
+Task<Result<CheckReport>> Qcow2Image::repair(RepairMode mode, const CheckSink& sink) {
+  // The writer's caches would be out of date afterwards.
+  assert(writer_ == nullptr);
+  const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_ASSIGN_OR_RETURN(const CheckReport report,
+                      co_await qcow2::repair(*parts_.file, parts_.header, mode, sink));
+  parts_.info.is_dirty = header().is_dirty();
+  CO_RETURN_IF_ERROR(co_await tables_.load_l1(header().l1_table_offset, header().l1_entries));
   co_return report;
 }
 

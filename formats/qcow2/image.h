@@ -49,6 +49,7 @@ class Qcow2Image final : public Image {
   Task<Result<ExtentList>> map(uint64_t guest_offset, uint64_t length) override;
   Task<Result<void>> load_snapshot(const std::string& id_or_name) override;
   Task<Result<CheckReport>> check(const CheckSink& sink) override;
+  Task<Result<CheckReport>> repair(RepairMode mode, const CheckSink& sink) override;
   BitmapStore* bitmaps() override { return bitmaps_.get(); }
 
   Task<Result<std::vector<HostRun>>> reserve(uint64_t guest_offset, uint64_t length) override;
@@ -65,6 +66,8 @@ class Qcow2Image final : public Image {
 
  private:
   Task<Result<void>> load_tables(const OpenImageOptions& options);
+  /// Of an image whose last writer did not close it.
+  Task<Result<void>> repair_dirty_image();
   Task<Result<void>> start_writing();
   Task<Result<void>> map_tables(uint64_t guest_offset, uint64_t guest_end, ExtentList& extents);
   Task<bool> detect_preallocation();

@@ -20,6 +20,10 @@ inline constexpr unsigned kMaxRefcountOrder = 6;
 inline constexpr uint64_t kMaxL1Bytes = 32 * 1024 * 1024;
 inline constexpr uint64_t kMaxRefcountTableBytes = 8 * 1024 * 1024;
 inline constexpr uint32_t kMaxSnapshots = 65536;
+inline constexpr uint32_t kMaxSnapshotExtraBytes = 1024;
+inline constexpr uint64_t kMaxSnapshotTableBytes = 64 * 1024 * 1024;
+/// Snapshot entries of version 3 must at least say how large the VM state and the disk are.
+inline constexpr uint32_t kMinV3SnapshotExtraBytes = 16;
 inline constexpr uint32_t kMaxBackingNameBytes = 1023;
 inline constexpr uint32_t kMaxBitmaps = 65535;
 inline constexpr uint64_t kMaxBitmapDirectoryBytes = uint64_t{kMaxBitmaps + 1} * 1024 - 1024;

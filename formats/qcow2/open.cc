@@ -1,5 +1,4 @@
 // Opening a qcow2 image: from a file to a Qcow2Image, with QEMU's checks in QEMU's order.
-#include <array>
 #include <cerrno>
 
 #include "formats/qcow2/bitmap_directory.h"
@@ -58,7 +57,10 @@ Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file
     parts.snapshots = std::move(table.snapshots);
   }
   Result<std::vector<BitmapInfo>> bitmaps = co_await read_bitmap_directory(*parts.file, header);
-  if (!bitmaps && !options.for_check) co_return Error(std::move(bitmaps).error());
+  // Who repairs would have to load them (QEMU does); a mere check tells what is wrong.
+  if (!bitmaps && (!options.for_check || options.writable)) {
+    co_return Error(std::move(bitmaps).error());
+  }
   if (bitmaps) parts.bitmaps = std::move(*bitmaps);
   const std::vector<BitmapInfo> no_bitmaps;
   parts.info =
@@ -72,6 +74,9 @@ Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file
 Task<Result<void>> Qcow2Image::load_tables(const OpenImageOptions& options) {
   if (options.metadata_only) co_return ok();
   if (options.refuse_truncated) tables_.refuse_truncated();
+  if (options.writable && !options.for_check && header().is_dirty()) {
+    CO_RETURN_IF_ERROR(co_await repair_dirty_image());
+  }
   CO_RETURN_IF_ERROR(co_await tables_.load_l1(header().l1_table_offset, header().l1_entries));
   if (options.writable && !options.for_check) {
     CO_RETURN_IF_ERROR(co_await start_writing());
@@ -79,21 +84,24 @@ Task<Result<void>> Qcow2Image::load_tables(const OpenImageOptions& options) {
   co_return ok();
 }
 
-Task<Result<void>> Qcow2Image::start_writing() {
-  if (header().is_dirty()) {
-    // The refcounts were in doubt when the last writer died. If they are right, so much the better.
-    const CheckSink silent = [](const std::string&) {};
-    const Result<CheckReport> report =
-        co_await qcow2::check(*parts_.file, parts_.data_file.get(), header(), silent);
-    const bool is_clean =
-        report && report->corruptions == 0 && report->leaks == 0 && report->check_errors == 0;
-    if (!is_clean) co_return Error(EINVAL, "Could not repair dirty image");
-    parts_.header.incompatible_features &= ~kIncompatDirty;
-    parts_.info.is_dirty = false;
-    std::array<std::byte, 8> bits;
-    store_be(bits.data(), header().incompatible_features);
-    CO_RETURN_IF_ERROR(co_await io_.write_one(offsetof(RawHeader, incompatible_features), bits));
+Task<Result<void>> Qcow2Image::repair_dirty_image() {
+  // The refcounts were in doubt when the last writer died.
+  const CheckSink print_line = [this](const std::string& line) {
+    if (parts_.remark) parts_.remark(line);
+  };
+  const Result<CheckReport> report =
+      co_await qcow2::repair(*parts_.file, parts_.header, RepairMode::kAll, print_line);
+  // What cannot be repaired is no reason to refuse as long as all of it was looked at.
+  const bool is_done = report && report->check_errors == 0;
+  if (!is_done) {
+    co_return Error::from_errno(report ? EIO : report.error().code(),
+                                "Could not repair dirty image");
   }
+  parts_.info.is_dirty = header().is_dirty();
+  co_return ok();
+}
+
+Task<Result<void>> Qcow2Image::start_writing() {
   CO_ASSIGN_OR_RETURN(const FileStat stat, parts_.file->stat());
   const Allocator::FileFacts facts{stat.length, stat.extends_with_zeros, !stat.ignores_flush};
   writer_ = std::make_unique<Writer>(parts_.header, io_, tables_, data_file(), facts);

@@ -16,9 +16,6 @@
 namespace imgconv::qcow2 {
 namespace {
 
-/// Limits of QEMU (QCOW2.md 7).
-constexpr uint32_t kMaxExtraBytes = 1024;
-constexpr uint64_t kMaxTableBytes = 64 * kMiB;
 /// First piece that is read; most tables are smaller.
 constexpr uint64_t kFirstReadBytes = 64 * kKiB;
 
@@ -68,7 +65,7 @@ Result<SnapshotTable> parse_snapshot_table(std::span<const std::byte> table, uin
     snapshot.info.date_sec = raw.date_sec.get();
     snapshot.info.date_nsec = raw.date_nsec.get();
     snapshot.info.vm_clock_nsec = raw.vm_clock_nsec.get();
-    if (snapshot.extra_data_size > kMaxExtraBytes) {
+    if (snapshot.extra_data_size > kMaxSnapshotExtraBytes) {
       return Error(EFBIG, fmt::format("Too much extra metadata in snapshot table entry {}", i))
           .with_hint("You can force-remove this extra metadata with qemu-img check -r all");
     }
@@ -78,7 +75,7 @@ Result<SnapshotTable> parse_snapshot_table(std::span<const std::byte> table, uin
     position += raw.id_length.get();
     snapshot.info.name = text_at(table, position, raw.name_length.get());
     position += raw.name_length.get();
-    if (position > kMaxTableBytes) return Error(EFBIG, "Snapshot table is too big");
+    if (position > kMaxSnapshotTableBytes) return Error(EFBIG, "Snapshot table is too big");
     parsed.snapshots.push_back(std::move(snapshot));
   }
   parsed.size = position;

@@ -35,7 +35,7 @@ Outcome check_image(const std::vector<std::byte>& image) {
   if (!header) return {header.error(), {}};
   Lines lines;
   const CheckSink sink = [&lines](const std::string& line) { lines.push_back(line); };
-  auto report = test::run_inline(check(file, nullptr, *header, sink));
+  auto report = test::run_inline(check(file, *header, sink));
   return {std::move(report), lines};
 }
 

@@ -116,7 +116,7 @@ TEST_CASE("create: what was created is clean, whatever the options", "[formats][
       CHECK(header->virtual_size == round_up(size, 512));
       std::vector<std::string> lines;
       const CheckSink sink = [&lines](const std::string& line) { lines.push_back(line); };
-      const auto report = test::run_inline(check(*image.file, nullptr, *header, sink));
+      const auto report = test::run_inline(check(*image.file, *header, sink));
       REQUIRE_THAT(report, IsOk());
       CHECK(lines.empty());
       CHECK(report->corruptions + report->leaks + report->check_errors == 0);
