@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cmd/amend_command.h"
 #include "cmd/bench_command.h"
 #include "cmd/bitmap_command.h"
 #include "cmd/check_command.h"
@@ -25,15 +26,18 @@
 #include "cmd/rebase_command.h"
 #include "cmd/report.h"
 #include "cmd/reproduce_command.h"
+#include "cmd/resize_command.h"
+#include "cmd/snapshot_command.h"
 #include "loop/try.h"
 
 namespace imgconv {
 namespace {
 
 constexpr const Command* kCommands[] = {
-    &kBenchCommand,   &kBitmapCommand, &kCheckCommand,     &kCompareCommand, &kConvertCommand,
-    &kCreateCommand,  &kDdCommand,     &kExplainCommand,   &kInfoCommand,    &kMapCommand,
-    &kMeasureCommand, &kRebaseCommand, &kReproduceCommand,
+    &kAmendCommand,   &kBenchCommand,     &kBitmapCommand, &kCheckCommand,
+    &kCompareCommand, &kConvertCommand,   &kCreateCommand, &kDdCommand,
+    &kExplainCommand, &kInfoCommand,      &kMapCommand,    &kMeasureCommand,
+    &kRebaseCommand,  &kReproduceCommand, &kResizeCommand, &kSnapshotCommand,
 };
 
 constexpr OptionDef kGlobalOptions[] = {

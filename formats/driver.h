@@ -84,6 +84,8 @@ class BlockDriver {
                                                     OpenImageOptions options) const = 0;
   /// Options of -o, in the order of QEMU's "Formatting" line.
   virtual const OptionList& create_options() const = 0;
+  /// Options that Image::amend() takes; null when the format's images cannot be amended.
+  virtual const OptionList* amend_options() const { return nullptr; }
   /// Every check of the options that needs no file, so that a bad value harms nothing.
   virtual Result<void> validate_create(const CreateImageOptions& options) const = 0;
   /// Writes an empty image into `file`, which is empty or a block device.

@@ -2,6 +2,7 @@
 // chain is the engine's (ImageChain). Loop thread only; every offset and length is in bytes.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -13,6 +14,8 @@
 #include "formats/bitmap_store.h"
 #include "formats/extent.h"
 #include "formats/info_value.h"
+#include "formats/options.h"
+#include "formats/preallocation_mode.h"
 #include "loop/file.h"
 #include "loop/result.h"
 #include "loop/task.h"
@@ -78,6 +81,28 @@ struct CompressionInfo {
   uint64_t cluster_size = 0;
 };
 
+/// The longest disk of QEMU's block layer: the largest int64 that is a multiple of its largest
+/// request alignment of 1 GiB.
+inline constexpr uint64_t kMaxDiskSize = 0x7fffffffc0000000;
+
+/// A new size for the disk.
+struct ResizeRequest {
+  uint64_t virtual_size = 0;
+  /// Of what is added. Requires: kOff when the disk becomes smaller.
+  Preallocation preallocation = Preallocation::kOff;
+  /// Size of the backing image, 0 without one: what is added must not show it.
+  uint64_t backing_size = 0;
+};
+
+struct AmendRequest {
+  /// Those given, parsed against BlockDriver::amend_options().
+  OptionValues options;
+  /// Size of the backing image, 0 without one: as in ResizeRequest.
+  uint64_t backing_size = 0;
+  /// Told of work done and work to do, in units of the driver's.
+  std::function<void(uint64_t done, uint64_t total)> progress;
+};
+
 class Image {
  public:
   Image() = default;
@@ -132,6 +157,33 @@ class Image {
   /// True when the image, as it was created, read as zeros everywhere, preallocated space included.
   /// For who has just created it: what was written since then is not looked at.
   virtual bool reads_as_zeros_initially() const = 0;
+
+  // ---- Changing the image as a whole. Requires: opened writable, nothing reserved. ----
+
+  /// Makes the disk larger or smaller; a smaller one forgets what was behind its end.
+  virtual Task<Result<void>> resize(const ResizeRequest&) {
+    co_return Error(ENOTSUP, "Image format driver does not support resize");
+  }
+  /// Freezes what the guest sees as a snapshot of this name; its id and the size of the VM state
+  /// are not the caller's to say.
+  virtual Task<Result<void>> create_snapshot(const SnapshotInfo&) {
+    co_return Error::from_errno(ENOTSUP);
+  }
+  /// The guest sees again what the snapshot with this id or, failing that, name froze.
+  virtual Task<Result<void>> apply_snapshot(const std::string&) {
+    co_return Error(ENOTSUP, "Block driver does not support snapshots");
+  }
+  /// Forgets the first snapshot with this name. "snapshot not found".
+  virtual Task<Result<void>> delete_snapshot(const std::string&) {
+    co_return Error(ENOENT, "snapshot not found");
+  }
+  /// Changes what the image says of itself, by options of BlockDriver::amend_options().
+  virtual Task<Result<void>> amend(const AmendRequest&) {
+    co_return Error::from_errno(ENOTSUP);
+  }
+
+  // ---- Ending. ----
+
   /// Writes metadata out in an order that keeps the image consistent; does not sync unless `sync`.
   virtual Task<Result<void>> flush(bool sync) = 0;
   /// Another backing file, or none if `name` is empty, in the image's header; what was written

@@ -20,8 +20,6 @@ constexpr std::string_view kPreallocation = "preallocation";
 
 /// File offsets are signed in the kernel.
 constexpr uint64_t kMaxFileLength = std::numeric_limits<int64_t>::max();
-/// What a new file gets written at its start (CLI.md section 4).
-constexpr uint64_t kFirstBlock = 4096;
 constexpr uint64_t kZeroesLength = 64 * kKiB;
 alignas(4096) constexpr std::array<std::byte, kZeroesLength> kZeroes{};
 
@@ -32,7 +30,7 @@ Result<RawWindow> find_window(const FileStat& stat, const OpenImageOptions& opti
                              options.raw_offset, stat.length));
   }
   const uint64_t available = stat.length - options.raw_offset;
-  if (!options.raw_size) return RawWindow{options.raw_offset, available};
+  if (!options.raw_size) return RawWindow{options.raw_offset, available, false};
   if (*options.raw_size > available) {
     return Error(EINVAL, fmt::format("The sum of offset ({}) and size ({}) has to be smaller or "
                                      "equal to the  actual size of the containing file ({})",
@@ -41,7 +39,7 @@ Result<RawWindow> find_window(const FileStat& stat, const OpenImageOptions& opti
   if (!is_aligned(*options.raw_size, kSectorSize)) {
     return Error(EINVAL, fmt::format("Specified size is not multiple of {}", kSectorSize));
   }
-  return RawWindow{options.raw_offset, *options.raw_size};
+  return RawWindow{options.raw_offset, *options.raw_size, true};
 }
 
 std::string preallocation_of(const CreateImageOptions& options) {
@@ -67,9 +65,7 @@ Task<Result<void>> preallocate(File& file, uint64_t length, std::string mode) {
     }
     co_return ok();
   }
-  // With its first block allocated a file answers questions about alignment and holes.
-  const uint64_t first = length < kFirstBlock ? kSectorSize : kFirstBlock;
-  CO_RETURN_IF_ERROR(co_await file.write(0, std::span(kZeroes).first(first)));
+  CO_RETURN_IF_ERROR(co_await write_first_block(file, length));
   co_return ok();
 }
 

@@ -1,8 +1,11 @@
 #include "formats/raw_image.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <limits>
 #include <utility>
 
 #include "loop/try.h"
@@ -16,6 +19,10 @@ namespace {
 /// the copy of a fragmented file's pieces. At a microsecond each the loop is not held up.
 constexpr size_t kMaxExtents = 256;
 
+/// What a new file gets written at its start (CLI.md section 4).
+constexpr uint64_t kFirstBlock = 4096;
+constexpr uint64_t kZeroesLength = 64 * kKiB;
+
 void append_merged(ExtentList& extents, const Extent& next) {
   if (!extents.empty() && extents.back().kind == next.kind) {
     extents.back().length += next.length;
@@ -24,7 +31,59 @@ void append_merged(ExtentList& extents, const Extent& next) {
   }
 }
 
+Result<void> check_device(const FileStat& stat, uint64_t length, Preallocation mode) {
+  if (mode != Preallocation::kOff) {
+    return Error(ENOTSUP,
+                 fmt::format("Preallocation mode '{}' unsupported for this non-regular file",
+                             preallocation_name(mode)));
+  }
+  if (stat.length != length) return Error(ENOTSUP, "Cannot resize device files");
+  return ok();
+}
+
+/// Writes real zeros to the end of a file that is `end` long already.
+Task<Result<void>> write_out(File& file, uint64_t begin, uint64_t end) {
+  const std::vector<std::byte> zeros(kZeroesLength);
+  for (uint64_t offset = begin; offset < end; offset += zeros.size()) {
+    const uint64_t step = std::min<uint64_t>(end - offset, zeros.size());
+    const Result<void> written = co_await file.write(offset, std::span(zeros).first(step));
+    if (!written) {
+      co_return Error(written.error()).within("Could not write zeros for preallocation");
+    }
+  }
+  Result<void> flushed = co_await file.flush();
+  if (!flushed) co_return std::move(flushed).error().within("Could not flush file to disk");
+  co_return ok();
+}
+
+Task<Result<void>> resize_file(File& file, uint64_t length, Preallocation mode) {
+  CO_ASSIGN_OR_RETURN(const FileStat stat, file.stat());
+  if (stat.is_block_device) co_return check_device(stat, length, mode);
+  if (mode == Preallocation::kMetadata) {
+    co_return Error(ENOTSUP, "Unsupported preallocation mode: metadata");
+  }
+  if (mode == Preallocation::kFalloc) {
+    Result<void> allocated = co_await file.allocate(stat.length, length - stat.length);
+    if (allocated) co_return ok();
+    co_return std::move(allocated).error().within("Could not preallocate data for the new file");
+  }
+  CO_RETURN_IF_ERROR(co_await file.truncate(length));
+  if (mode == Preallocation::kFull) {
+    CO_RETURN_IF_ERROR(co_await write_out(file, stat.length, length));
+  } else if (stat.length == 0 && length > 0) {
+    CO_RETURN_IF_ERROR(co_await write_first_block(file, length));
+  }
+  co_return ok();
+}
+
 }  // namespace
+
+Task<Result<void>> write_first_block(File& file, uint64_t length) {
+  const std::vector<std::byte> zeros(length < kFirstBlock ? std::min(length, kSectorSize)
+                                                          : kFirstBlock);
+  CO_RETURN_IF_ERROR(co_await file.write(0, zeros));
+  co_return ok();
+}
 
 RawImage::RawImage(std::unique_ptr<File> file, RawWindow window, bool extends_with_zeros)
     : file_(std::move(file)), window_(window), extends_with_zeros_(extends_with_zeros) {
@@ -97,6 +156,18 @@ Task<Result<HostRun>> RawImage::reserve_compressed(uint64_t, uint64_t) {
 }
 
 void RawImage::set_backing_reader(BackingReader) {}
+
+Task<Result<void>> RawImage::resize(const ResizeRequest& request) {
+  if (window_.is_fixed) co_return Error(ENOTSUP, "Cannot resize fixed-size raw disks");
+  const std::optional<uint64_t> end = checked_add(window_.host_offset, request.virtual_size);
+  if (!end || *end > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+    co_return Error(EINVAL, "Disk size too large for the chosen offset");
+  }
+  CO_RETURN_IF_ERROR(co_await resize_file(*file_, *end, request.preallocation));
+  window_.length = request.virtual_size;
+  info_.virtual_size = round_up(window_.length, kSectorSize);
+  co_return ok();
+}
 
 Task<Result<void>> RawImage::flush(bool sync) {
   if (sync) CO_RETURN_IF_ERROR(co_await file_->flush());

@@ -13,10 +13,16 @@
 
 namespace imgconv {
 
+/// With its first block allocated a file answers questions about alignment and holes. Requires: the
+/// file is `length` > 0 bytes of zeros.
+Task<Result<void>> write_first_block(File& file, uint64_t length);
+
 /// The part of a file that is the image, in bytes of the file.
 struct RawWindow {
   uint64_t host_offset = 0;
   uint64_t length = 0;
+  /// The user said where it ends.
+  bool is_fixed = false;
 };
 
 class RawImage final : public Image {
@@ -38,12 +44,13 @@ class RawImage final : public Image {
   void set_backing_reader(BackingReader reader) override;
   /// A raw file does not tell whether it was written before: true holds for one just created.
   bool reads_as_zeros_initially() const override { return extends_with_zeros_; }
+  Task<Result<void>> resize(const ResizeRequest& request) override;
   Task<Result<void>> flush(bool sync) override;
   Task<Result<void>> close() override;
 
  private:
   const std::unique_ptr<File> file_;
-  const RawWindow window_;
+  RawWindow window_;
   const bool extends_with_zeros_;
   ImageInfo info_;
 };

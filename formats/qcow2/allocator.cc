@@ -41,6 +41,12 @@ void Allocator::unprotect_table(uint64_t host_cluster) {
   protected_tables_.erase(range.begin(), range.end());
 }
 
+void Allocator::unprotect_at(uint64_t first_host_cluster) {
+  std::erase_if(protected_, [first_host_cluster](const HostClusters& range) {
+    return range.first == first_host_cluster;
+  });
+}
+
 Task<Result<AllocatedClusters>> Allocator::allocate(uint64_t clusters) {
   assert(clusters > 0);
   const uint64_t untouched_from = high_water_;
@@ -194,6 +200,14 @@ Task<Result<uint64_t>> Allocator::allocate_bytes(uint64_t bytes) {
   co_return offset;
 }
 
+void Allocator::restart(uint64_t end_cluster) {
+  protected_.clear();
+  protected_tables_.clear();
+  first_candidate_ = 0;
+  next_free_byte_ = 0;
+  high_water_ = std::max(high_water_, end_cluster);
+}
+
 Task<Result<void>> Allocator::release(HostClusters range) {
   if (!frees_late_) {
     CO_RETURN_IF_ERROR(co_await release_unused(range));
@@ -217,13 +231,13 @@ Task<Result<void>> Allocator::free_released() {
   co_return ok();
 }
 
-Task<Result<void>> Allocator::release_unused(HostClusters range) {
+Task<Result<bool>> Allocator::release_unused(HostClusters range) {
   CO_ASSIGN_OR_RETURN(const bool became_free, co_await refcounts_.decrement(range));
   if (became_free) first_candidate_ = std::min(first_candidate_, range.first);
   // A freed cluster must not take another stream.
   const uint64_t packing_cluster = next_free_byte_ >> cluster_bits_;
   if (packing_cluster >= range.first && packing_cluster < range.end()) next_free_byte_ = 0;
-  co_return ok();
+  co_return became_free;
 }
 
 Task<Result<void>> Allocator::release_bytes(uint64_t host_offset, uint64_t length) {

@@ -5,6 +5,7 @@
 // nothing of guest offsets. Loop thread only, one task at a time.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -43,6 +44,8 @@ class Allocator {
   void protect_tables(std::vector<uint64_t> host_clusters);
   /// The table moved; its refcount decides about the old place.
   void unprotect_table(uint64_t host_cluster);
+  /// A range of its own moved: what protect() said of the one that begins here is void.
+  void unprotect_at(uint64_t first_host_cluster);
   /// EIO when the range holds metadata, which no data may overwrite.
   Result<void> check_unprotected(HostClusters range) const;
 
@@ -63,8 +66,9 @@ class Allocator {
   Task<Result<void>> release(HostClusters range);
   /// Releases the clusters that [host_offset, host_offset + length) touches.
   Task<Result<void>> release_bytes(uint64_t host_offset, uint64_t length);
-  /// As release(), for clusters to which the file never referred.
-  Task<Result<void>> release_unused(HostClusters range);
+  /// As release(), at once: for clusters to which the file never referred, or does no more. True
+  /// when one became free.
+  Task<Result<bool>> release_unused(HostClusters range);
   /// Requires: the file refers to nothing that was released; a flush has seen to it.
   Task<Result<void>> free_released();
   bool has_released() const { return !released_.empty(); }
@@ -72,6 +76,12 @@ class Allocator {
   bool has_many_released() const;
   /// Writes the refcounts out and releases what a moved refcount table left behind.
   Task<Result<void>> flush();
+
+  /// The refcounts are others now, of a file that is used up to `end_cluster`. Nothing is protected
+  /// then.
+  void restart(uint64_t end_cluster);
+  /// The file ends before this cluster from now on.
+  void cut_file(uint64_t end_cluster) { high_water_ = std::min(high_water_, end_cluster); }
 
  private:
   /// Free clusters that nobody is offered again, but not yet counted.

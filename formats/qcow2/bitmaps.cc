@@ -62,6 +62,19 @@ Task<Result<void>> Bitmaps::start_writing(Writer& writer) {
   co_return ok();
 }
 
+Task<Result<void>> Bitmaps::load_all() {
+  for (Bitmap& bitmap : bitmaps_) CO_RETURN_IF_ERROR(co_await content_of(bitmap));
+  co_return ok();
+}
+
+Task<Result<void>> Bitmaps::resize() {
+  for (Bitmap& bitmap : bitmaps_) {
+    assert(bitmap.content != nullptr);
+    CO_RETURN_IF_ERROR(co_await bitmap.content->resize(header_.guest_size()));
+  }
+  co_return ok();
+}
+
 Task<Result<void>> Bitmaps::mark_in_use() {
   is_marked_in_use_ = true;
   if (stored_.empty()) co_return ok();

@@ -40,6 +40,11 @@ class Bitmaps final : public BitmapStore {
   bool is_empty() const { return bitmaps_.empty(); }
   /// A guest write of the range is about to happen. Requires: length > 0, inside the disk.
   Task<Result<void>> record(uint64_t guest_offset, uint64_t length);
+  /// Loads every bitmap: before the size of the disk changes, on which their layout depends.
+  Task<Result<void>> load_all();
+  /// The disk has another size: bits behind its end are lost, new ones are clean. Requires:
+  /// load_all().
+  Task<Result<void>> resize();
   /// Writes out what changed. Flushes the writer, and the file between dependent steps.
   Task<Result<void>> store();
 

@@ -17,9 +17,6 @@ namespace {
 constexpr uint64_t kDefaultClusterSize = 64 * kKiB;
 constexpr unsigned kMinExtendedClusterBits = 14;
 constexpr uint64_t kDefaultRefcountBits = 16;
-/// The longest disk of QEMU's block layer: the largest int64 that is a multiple of its largest
-/// request alignment of 1 GiB.
-constexpr uint64_t kMaxDiskSize = 0x7fffffffc0000000;
 
 /// Block drivers that a backing format may name (QEMU's BlockdevDriver; images and files).
 constexpr std::array<std::string_view, 26> kBackingFormats = {
@@ -215,13 +212,6 @@ Result<unsigned> parse_refcount_order(uint64_t refcount_bits) {
     return Error(EINVAL, "Refcount width must be a power of two and may not exceed 64 bits");
   }
   return static_cast<unsigned>(std::countr_zero(refcount_bits));
-}
-
-std::optional<Preallocation> find_preallocation(std::string_view name) {
-  constexpr std::array<std::string_view, 4> kNames = {"off", "metadata", "falloc", "full"};
-  const auto found = std::ranges::find(kNames, name);
-  if (found == kNames.end()) return std::nullopt;
-  return static_cast<Preallocation>(found - kNames.begin());
 }
 
 Result<void> check_extended_l2_cluster(unsigned cluster_bits) {

@@ -8,12 +8,11 @@
 
 #include "formats/driver.h"
 #include "formats/options.h"
+#include "formats/preallocation_mode.h"
 #include "formats/qcow2/header.h"
 #include "loop/result.h"
 
 namespace imgconv::qcow2 {
-
-enum class Preallocation : uint8_t { kOff, kMetadata, kFalloc, kFull };
 
 /// In the order of QEMU's "Formatting" line, with its help texts.
 const OptionList& create_options();
@@ -35,8 +34,6 @@ Error image_too_large();
 Result<unsigned> parse_cluster_bits(uint64_t cluster_size);
 /// "Refcount width must be ...".
 Result<unsigned> parse_refcount_order(uint64_t refcount_bits);
-/// Nothing for an unknown name.
-std::optional<Preallocation> find_preallocation(std::string_view name);
 /// "Extended L2 entries are only supported with cluster sizes of at least ..."
 Result<void> check_extended_l2_cluster(unsigned cluster_bits);
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "formats/qcow2/amend_options.h"
 #include "formats/qcow2/create.h"
 #include "formats/qcow2/header.h"
 #include "formats/qcow2/image.h"
@@ -20,6 +21,7 @@ class Qcow2Driver final : public BlockDriver {
     return qcow2::Qcow2Image::open(std::move(file), std::move(options));
   }
   const OptionList& create_options() const override { return qcow2::create_options(); }
+  const OptionList* amend_options() const override { return &qcow2::amend_options(); }
   Result<void> validate_create(const CreateImageOptions& options) const override {
     return qcow2::validate_create(options);
   }

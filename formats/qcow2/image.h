@@ -59,6 +59,11 @@ class Qcow2Image final : public Image {
   Task<Result<HostRun>> reserve_compressed(uint64_t guest_offset, uint64_t payload) override;
   void set_backing_reader(BackingReader reader) override;
   bool reads_as_zeros_initially() const override;
+  Task<Result<void>> resize(const ResizeRequest& request) override;
+  Task<Result<void>> create_snapshot(const SnapshotInfo& info) override;
+  Task<Result<void>> apply_snapshot(const std::string& id_or_name) override;
+  Task<Result<void>> delete_snapshot(const std::string& name) override;
+  Task<Result<void>> amend(const AmendRequest& request) override;
   Task<Result<void>> flush(bool sync) override;
   Task<Result<void>> change_backing(const std::string& name, const std::string& format) override;
   Task<Result<void>> mark_complete() override;
@@ -69,6 +74,11 @@ class Qcow2Image final : public Image {
   /// Of an image whose last writer did not close it.
   Task<Result<void>> repair_dirty_image();
   Task<Result<void>> start_writing();
+  /// After an operation: what it found damaged is said, and info() tells the size and the snapshots
+  /// there are now.
+  Result<void> finish_operation(Result<void> result);
+  /// Runs what may change the size of the disk, and adapts the bitmaps to it.
+  Task<Result<void>> with_bitmaps(Task<Result<void>> operation);
   Task<Result<void>> map_tables(uint64_t guest_offset, uint64_t guest_end, ExtentList& extents);
   Task<bool> detect_preallocation();
   /// To be called before the guest's bytes in the range change.

@@ -148,6 +148,12 @@ void L2Tables::set_l1(uint64_t l1_index, L1Entry entry) {
   dirty_end_ = was_clean ? l1_index + 1 : std::max(dirty_end_, l1_index + 1);
 }
 
+void L2Tables::replace_l1(HostOffset offset, std::vector<L1Entry> l1) {
+  l1_ = std::move(l1);
+  l1_offset_ = offset;
+  dirty_begin_ = dirty_end_ = 0;
+}
+
 Task<Result<void>> L2Tables::start_table(uint64_t l1_index, HostOffset table_offset,
                                          bool reads_as_zeros) {
   for (uint64_t at = 0; at < header_.cluster_size(); at += cache_.page_bytes()) {

@@ -76,6 +76,13 @@ class L2Tables {
 
   bool has_dirty_tables() const { return cache_.has_dirty(); }
   bool is_l1_dirty() const { return dirty_begin_ != dirty_end_; }
+  void set_l1(uint64_t l1_index, L1Entry entry);
+  /// From now on the L1 table is this one, which stands at `offset` in the file already.
+  void replace_l1(HostOffset offset, std::vector<L1Entry> l1);
+
+  /// L2 tables were changed in the file. Requires: none of them is dirty here.
+  void forget_tables() { cache_.forget_all(); }
+
   Task<Result<void>> write_dirty_tables();
   Task<Result<void>> write_dirty_l1();
 
@@ -86,7 +93,6 @@ class L2Tables {
   }
   Result<std::optional<uint64_t>> page_offset(uint64_t guest_cluster) const;
   L2Page make_page(TableCache::Page* page, uint64_t guest_cluster) const;
-  void set_l1(uint64_t l1_index, L1Entry entry);
 
   const Header& header_;
   TableIo& io_;

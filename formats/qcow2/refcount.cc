@@ -37,6 +37,11 @@ Refcounts::Refcounts(Header& header, TableIo& io)
       blocks_(io, page_bytes_for(header), kCacheBytes / page_bytes_for(header)) {}
 
 Task<Result<void>> Refcounts::load_table() {
+  order_ = header_.refcount_order;
+  block_entries_ = header_.refcount_block_entries();
+  page_entries_ = page_bytes_for(header_) * 8 >> order_;
+  blocks_.forget_all();
+  dirty_begin_ = dirty_end_ = 0;
   // Bounded by Header::parse(): at most 8 MiB.
   std::vector<std::byte> bytes(header_.refcount_table_entries() * kTableEntryBytes);
   CO_RETURN_IF_ERROR(co_await io_.read_one(header_.refcount_table_offset.bytes(), bytes));
@@ -152,7 +157,6 @@ Task<Result<bool>> Refcounts::change(HostClusters range, bool increment) {
   for (uint64_t cluster = range.first; cluster < range.end();) {
     CO_ASSIGN_OR_RETURN(TableCache::Page* const page, co_await page_of(cluster));
     if (page == nullptr) {
-      assert(!increment);
       co_return Error::from_errno(EINVAL, "Refcount of a cluster in use is missing");
     }
     const uint64_t page_end =
@@ -182,14 +186,59 @@ Task<Result<void>> Refcounts::add_block(uint64_t block_index, uint64_t host_clus
     CO_RETURN_IF_ERROR(co_await blocks_.create(offset.bytes() + at));
   }
   table_[block_index] = RefcountTableEntry::block(offset);
-  if (dirty_begin_ == dirty_end_) {
-    dirty_begin_ = block_index;
-    dirty_end_ = block_index + 1;
-  } else {
-    dirty_begin_ = std::min(dirty_begin_, block_index);
-    dirty_end_ = std::max(dirty_end_, block_index + 1);
-  }
+  mark_table_dirty(block_index);
   co_return ok();
+}
+
+void Refcounts::mark_table_dirty(uint64_t block_index) {
+  const bool was_clean = dirty_begin_ == dirty_end_;
+  dirty_begin_ = was_clean ? block_index : std::min(dirty_begin_, block_index);
+  dirty_end_ = was_clean ? block_index + 1 : std::max(dirty_end_, block_index + 1);
+}
+
+Task<Result<uint64_t>> Refcounts::end_of_use(uint64_t limit) {
+  uint64_t end = std::min(limit, table_.size() * block_entries_);
+  while (end > 0) {
+    const uint64_t page_begin = round_down(end - 1, page_entries_);
+    CO_ASSIGN_OR_RETURN(const TableCache::Page* const page, co_await page_of(page_begin));
+    for (; page != nullptr && end > page_begin; --end) {
+      if (load_refcount(page->bytes.get(), (end - 1) % page_entries_, order_) != 0) co_return end;
+    }
+    end = page_begin;
+  }
+  co_return 0;
+}
+
+Task<Result<bool>> Refcounts::is_block_empty(uint64_t block_index) {
+  const uint64_t first = block_index * block_entries_;
+  const uint64_t own_cluster = table_[block_index].block_offset().bytes() >> header_.cluster_bits;
+  for (uint64_t cluster = first; cluster < first + block_entries_;) {
+    CO_ASSIGN_OR_RETURN(const TableCache::Page* const page, co_await page_of(cluster));
+    const uint64_t page_end = cluster + page_entries_;
+    for (; cluster < page_end; ++cluster) {
+      const bool is_used = load_refcount(page->bytes.get(), cluster % page_entries_, order_) != 0;
+      if (is_used && cluster != own_cluster) co_return false;
+    }
+  }
+  co_return true;
+}
+
+Task<Result<std::vector<uint64_t>>> Refcounts::take_empty_blocks() {
+  std::vector<uint64_t> counted_elsewhere;
+  for (uint64_t i = 0; i < table_.size(); ++i) {
+    if (!has_block(i)) continue;
+    CO_ASSIGN_OR_RETURN(const bool is_empty, co_await is_block_empty(i));
+    if (!is_empty) continue;
+    const uint64_t offset = table_[i].block_offset().bytes();
+    for (uint64_t at = 0; at < header_.cluster_size(); at += blocks_.page_bytes()) {
+      blocks_.forget(offset + at);
+    }
+    table_[i] = RefcountTableEntry();
+    mark_table_dirty(i);
+    const uint64_t cluster = offset >> header_.cluster_bits;
+    if (cluster / block_entries_ != i) counted_elsewhere.push_back(cluster);
+  }
+  co_return counted_elsewhere;
 }
 
 std::vector<uint64_t> Refcounts::block_clusters() const {

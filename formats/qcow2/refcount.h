@@ -33,7 +33,8 @@ class Refcounts {
   /// one flush() writes in the right order and no more.
   void set_barrier(std::function<Task<Result<void>>()> barrier) { barrier_ = std::move(barrier); }
 
-  /// Reads the table. Call once, first.
+  /// Reads the table that the header names, and forgets what was known of another: first of all,
+  /// and when the header's width or table changed. Requires: nothing is left to be written.
   Task<Result<void>> load_table();
 
   uint64_t block_entries() const { return block_entries_; }
@@ -48,7 +49,11 @@ class Refcounts {
   /// How many of the clusters in [0, end) are in use; stops counting at `enough`.
   Task<Result<uint64_t>> count_used(uint64_t end, uint64_t enough);
 
-  /// Adds one to, or takes one from, each count. Requires: the blocks exist for increment().
+  /// One more than the highest cluster below `limit` that is in use; 0 when none is.
+  Task<Result<uint64_t>> end_of_use(uint64_t limit);
+
+  /// Adds one to, or takes one from, each count. EINVAL when a count has no block or is at its
+  /// limit: those before it are changed then.
   Task<Result<void>> increment(HostClusters range);
   /// True when a count became 0.
   Task<Result<bool>> decrement(HostClusters range);
@@ -60,6 +65,10 @@ class Refcounts {
   unsigned order() const { return order_; }
   /// Blocks were added for which the table has no room: it must move before the next flush().
   bool is_table_full() const { return table_.size() > table_capacity(); }
+  /// Takes blocks that count nothing but themselves out of the table, in memory. Returns where they
+  /// stood as far as they are counted elsewhere: to be released after the next flush().
+  Task<Result<std::vector<uint64_t>>> take_empty_blocks();
+
   /// The table stands here from the next flush() on. Requires: the range is allocated.
   void move_table(HostClusters to);
   HostClusters table_range() const;
@@ -76,14 +85,16 @@ class Refcounts {
   /// Where the page stands in the file; nothing when there is no block.
   Result<std::optional<uint64_t>> page_offset(uint64_t host_cluster) const;
   Task<Result<bool>> change(HostClusters range, bool increment);
+  Task<Result<bool>> is_block_empty(uint64_t block_index);
+  void mark_table_dirty(uint64_t block_index);
   Task<Result<void>> write_table();
   Task<Result<void>> barrier();
   uint64_t table_capacity() const;
 
   Header& header_;
   TableIo& io_;
-  const unsigned order_;
-  const uint64_t block_entries_;
+  unsigned order_ = 0;
+  uint64_t block_entries_ = 0;
   uint64_t page_entries_ = 0;
   TableCache blocks_;
   /// In host order, at least as many as the table in the file has.

@@ -44,6 +44,12 @@ void take_extra_data(Snapshot& snapshot, std::span<const std::byte> extra) {
   if (size >= sizeof(RawSnapshotExtra) && raw.icount.get() != kNoIcount) {
     snapshot.info.icount = raw.icount.get();
   }
+  if (size > sizeof(RawSnapshotExtra)) {
+    const auto present = extra.first(std::min<size_t>(size, extra.size()));
+    const auto unknown = bytes_from(present, sizeof(RawSnapshotExtra));
+    snapshot.unknown_extra.assign(unknown.begin(), unknown.end());
+    snapshot.unknown_extra.resize(size - sizeof(RawSnapshotExtra));
+  }
 }
 
 }  // namespace
@@ -96,6 +102,20 @@ Task<Result<SnapshotTable>> read_snapshot_table(File& file, const Header& header
     // An entry that is cut off counted as zeros, so that the size is then beyond what was read.
     if (is_end_of_file || table.size <= bytes.size()) co_return table;
   }
+}
+
+Task<Result<std::vector<L1Entry>>> read_snapshot_l1(File& file, const Header& header,
+                                                    const Snapshot& snapshot) {
+  CO_RETURN_IF_ERROR(check_snapshot_l1(snapshot, header));
+  // Bounded to 32 MiB by the check. Behind the end of the file there are zeros.
+  std::vector<std::byte> bytes(snapshot.l1_entries * kTableEntryBytes);
+  CO_RETURN_IF_ERROR(co_await file.read(snapshot.l1_table_offset.bytes(), bytes));
+  std::vector<L1Entry> l1;
+  l1.reserve(snapshot.l1_entries);
+  for (size_t i = 0; i < snapshot.l1_entries; ++i) {
+    l1.emplace_back(load_be<uint64_t>(&bytes[i * kTableEntryBytes]));
+  }
+  co_return l1;
 }
 
 const Snapshot* find_snapshot(std::span<const Snapshot> snapshots, std::string_view id_or_name) {

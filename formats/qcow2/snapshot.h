@@ -1,5 +1,6 @@
 // The snapshot table of a qcow2 image (QCOW2.md 7): parsed with every limit, entries found by id
-// or name. Reading only. Values; read_snapshot_table() on the loop thread.
+// or name. Reading only (writing: snapshot_store.h). Values; read_snapshot_table() on the loop
+// thread.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +17,7 @@
 #include "loop/file.h"
 #include "loop/result.h"
 #include "loop/task.h"
+#include "loop/units.h"
 
 namespace imgconv::qcow2 {
 
@@ -25,6 +27,8 @@ struct Snapshot {
   /// Size of the disk when it was taken; the current one when the entry does not say.
   uint64_t disk_size = 0;
   uint32_t extra_data_size = 0;
+  /// Extra data behind what is known, kept verbatim.
+  std::vector<std::byte> unknown_extra;
   SnapshotInfo info;
 };
 
@@ -41,6 +45,10 @@ Result<SnapshotTable> parse_snapshot_table(std::span<const std::byte> table, uin
 
 /// Reads the table piece by piece; never more than the 64 MiB that a table may have.
 Task<Result<SnapshotTable>> read_snapshot_table(File& file, const Header& header);
+
+/// Its L1 table, as it stands in the file. check_snapshot_l1() comes first.
+Task<Result<std::vector<L1Entry>>> read_snapshot_l1(File& file, const Header& header,
+                                                    const Snapshot& snapshot);
 
 /// By id first, then by name; null when there is none.
 const Snapshot* find_snapshot(std::span<const Snapshot> snapshots, std::string_view id_or_name);

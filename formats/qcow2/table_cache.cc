@@ -86,6 +86,12 @@ void TableCache::forget(uint64_t host_offset) {
   release(*page);
 }
 
+void TableCache::forget_all() {
+  assert(dirty_pages_.empty());
+  for (const auto& [host_offset, page] : index_) release(*page);
+  index_.clear();
+}
+
 Task<Result<void>> TableCache::write_dirty() {
   if (dirty_pages_.empty()) co_return ok();
   std::sort(dirty_pages_.begin(), dirty_pages_.end(),

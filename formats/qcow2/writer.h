@@ -19,6 +19,7 @@
 #include "formats/qcow2/allocator.h"
 #include "formats/qcow2/header.h"
 #include "formats/qcow2/l2_tables.h"
+#include "formats/qcow2/metadata.h"
 #include "formats/qcow2/pending.h"
 #include "formats/qcow2/refcount.h"
 #include "formats/qcow2/table_io.h"
@@ -43,6 +44,22 @@ class Writer {
   Task<Result<void>> flush(bool sync);
   Task<Result<void>> close();
 
+  struct PreallocateOptions {
+    /// The range begins inside a cluster that has space: its part of the range becomes zeros, too.
+    bool zeroes_head = false;
+    /// The subclusters of extended entries are shown; otherwise they stay unallocated.
+    bool fills_subclusters = false;
+  };
+  /// Host space for every cluster of the range that has none, shown as data of zeros. Returns where
+  /// it is.
+  Task<Result<std::vector<HostRun>>> preallocate(uint64_t guest_offset, uint64_t guest_end,
+                                                 PreallocateOptions options);
+  /// Empties the entries of guest clusters [first, end), which one L2 table covers, and returns
+  /// what they were: the caller releases it once that is in the file.
+  Task<Result<std::vector<L2Entry>>> take_entries(uint64_t first, uint64_t end);
+  /// The file has other refcount structures now and is used up to this cluster; the header says so.
+  Task<Result<void>> reload_refcounts(uint64_t end_cluster);
+
   void set_backing_reader(BackingReader reader) { backing_reader_ = std::move(reader); }
   Refcounts& refcounts() { return refcounts_; }
   /// For operations that place metadata of their own. What they allocate reaches the file with
@@ -50,6 +67,7 @@ class Writer {
   Allocator& allocator() { return allocator_; }
   /// What was written to the files so far reaches the medium before what is written next.
   Task<Result<void>> barrier();
+  Metadata metadata() { return {header_, io_, tables_, refcounts_, allocator_, *this}; }
 
  private:
   /// What part of which cluster a request touches; `end` is at most the cluster size.
@@ -92,7 +110,12 @@ class Writer {
                   uint64_t length) const;
   Task<Result<void>> link_run(uint64_t guest_cluster, uint64_t clusters, const PendingRun& run);
   L2Entry linked_entry(L2Entry old, const PendingRun& run, uint64_t host_offset) const;
+
   Task<Result<void>> release_cluster(L2Entry old);
+
+  // writer_resize.cc
+  Task<Result<uint64_t>> preallocate_run(uint64_t guest_cluster, uint64_t end_cluster,
+                                         PreallocateOptions options, std::vector<HostRun>& runs);
 
   // writer_fill.cc: the rest of a partly written cluster.
   Task<Result<void>> fill_around(const ClusterPart& part, L2Entry old, uint64_t host_offset,

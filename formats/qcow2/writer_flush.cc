@@ -27,6 +27,13 @@ void Writer::protect_metadata() {
   allocator_.protect_tables(std::move(tables));
 }
 
+Task<Result<void>> Writer::reload_refcounts(uint64_t end_cluster) {
+  CO_RETURN_IF_ERROR(co_await refcounts_.load_table());
+  allocator_.restart(end_cluster);
+  protect_metadata();
+  co_return ok();
+}
+
 Task<Result<void>> Writer::start() {
   CO_RETURN_IF_ERROR(co_await refcounts_.load_table());
   tables_.set_write_back([this] { return write_l2_back(); });

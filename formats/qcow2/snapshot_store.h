@@ -1,0 +1,25 @@
+// The snapshot table on its way to the file: its bytes, and replacing the one an image has
+// (QCOW2.md 7). Loop thread only; snapshot_table_bytes() on any.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "formats/qcow2/metadata.h"
+#include "formats/qcow2/snapshot.h"
+#include "loop/result.h"
+#include "loop/task.h"
+
+namespace imgconv::qcow2 {
+
+/// As QEMU writes it: with everything that version 3 wants, whatever the entries had. EFBIG beyond
+/// the limits.
+Result<std::vector<std::byte>> snapshot_table_bytes(std::span<const Snapshot> snapshots);
+
+/// The file has this table instead of its own when it returns: the new one is written elsewhere,
+/// then the header's pointer changes in one write. Updates the header.
+Task<Result<void>> store_snapshot_table(const Metadata& metadata,
+                                        std::span<const Snapshot> snapshots);
+
+}  // namespace imgconv::qcow2
