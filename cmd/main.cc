@@ -12,6 +12,7 @@
 #include "cmd/bitmap_command.h"
 #include "cmd/check_command.h"
 #include "cmd/command.h"
+#include "cmd/commit_command.h"
 #include "cmd/compare_command.h"
 #include "cmd/convert_command.h"
 #include "cmd/create_command.h"
@@ -34,10 +35,10 @@ namespace imgconv {
 namespace {
 
 constexpr const Command* kCommands[] = {
-    &kAmendCommand,   &kBenchCommand,     &kBitmapCommand, &kCheckCommand,
-    &kCompareCommand, &kConvertCommand,   &kCreateCommand, &kDdCommand,
-    &kExplainCommand, &kInfoCommand,      &kMapCommand,    &kMeasureCommand,
-    &kRebaseCommand,  &kReproduceCommand, &kResizeCommand, &kSnapshotCommand,
+    &kAmendCommand,   &kBenchCommand,    &kBitmapCommand,  &kCheckCommand,  &kCommitCommand,
+    &kCompareCommand, &kConvertCommand,  &kCreateCommand,  &kDdCommand,     &kExplainCommand,
+    &kInfoCommand,    &kMapCommand,      &kMeasureCommand, &kRebaseCommand, &kReproduceCommand,
+    &kResizeCommand,  &kSnapshotCommand,
 };
 
 constexpr OptionDef kGlobalOptions[] = {

@@ -163,6 +163,7 @@ Task<Result<void>> ImageChain::read_layers(unsigned first, uint64_t guest_offset
 Task<Result<void>> ImageChain::close() {
   Result<void> first_failure;
   for (Layer& layer : layers_) {
+    if (!layer.image) continue;
     Result<void> closed = co_await layer.image->close();
     if (!closed && first_failure) first_failure = std::move(closed);
   }

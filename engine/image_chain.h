@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "formats/image.h"
@@ -49,6 +50,11 @@ class ImageChain {
   ~ImageChain();
 
   const std::vector<Layer>& layers() const { return layers_; }
+  /// Another image for a layer, as the same file opened in another way. Null while it is being
+  /// opened; until then, and after a failure, nothing but close() may be called.
+  void replace_image(unsigned depth, std::unique_ptr<Image> image) {
+    layers_[depth].image = std::move(image);
+  }
   Image& top() { return *layers_.front().image; }
   const Image& top() const { return *layers_.front().image; }
   /// Bytes, rounded up to 512.

@@ -196,11 +196,13 @@ Task<Result<void>> open_backing_layers(Storage& storage, ImageSpec spec, OpenMod
   }
 }
 
-/// Cluster-wise writes into the top image need what lies below.
-void connect_backing(ImageChain& chain) {
-  chain.top().set_backing_reader([&chain](uint64_t guest_offset, std::span<std::byte> buffer) {
-    return chain.read_layers(1, guest_offset, buffer);
-  });
+/// Cluster-wise writes into a layer need what lies below it.
+void connect_backing(ImageChain& chain, unsigned depth) {
+  if (depth + 1 >= chain.layers().size()) return;
+  chain.layers()[depth].image->set_backing_reader(
+      [&chain, depth](uint64_t guest_offset, std::span<std::byte> buffer) {
+        return chain.read_layers(depth + 1, guest_offset, buffer);
+      });
 }
 
 }  // namespace
@@ -229,8 +231,25 @@ Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const Ima
         co_await open_backing_layers(storage, std::move(*spec), mode, request, layers, messages));
   }
   auto chain = std::make_unique<ImageChain>(std::move(layers), storage.executor());
-  if (request.writable && chain->layers().size() > 1) connect_backing(*chain);
+  if (request.writable) connect_backing(*chain, 0);
   co_return chain;
+}
+
+Task<Result<void>> reopen_writable(Storage& storage, ImageChain& chain, unsigned depth,
+                                   CacheMode cache, Messages& messages) {
+  ImageRequest request;
+  request.name = chain.layers()[depth].name;
+  request.format = chain.layers()[depth].format;
+  request.writable = true;
+  CO_ASSIGN_OR_RETURN(ImageSpec spec, spec_of_request(request));
+  OpenMode mode;
+  mode.writable = true;
+  mode.cache = cache;
+  chain.replace_image(depth, nullptr);
+  CO_ASSIGN_OR_RETURN(Layer layer, co_await open_layer(storage, spec, mode, messages));
+  chain.replace_image(depth, std::move(layer.image));
+  connect_backing(chain, depth);
+  co_return ok();
 }
 
 Result<std::string> resolve_backing_name(const std::string& overlay_name,

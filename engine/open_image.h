@@ -41,6 +41,12 @@ struct ImageRequest {
 Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const ImageRequest& request,
                                                      Messages& messages);
 
+/// Opens a layer below the top again, for writing. Its file is closed first, since a lock of our
+/// own would be in the way. The error says what the file says; the chain may then only be closed.
+/// Limit: options that a json: name gave for other files of the layer are not kept.
+Task<Result<void>> reopen_writable(Storage& storage, ImageChain& chain, unsigned depth,
+                                   CacheMode cache, Messages& messages);
+
 /// The name of a backing file as seen from the overlay's own name: absolute or with a protocol as
 /// it is, else relative to the overlay's directory part (QCOW2.md section 6). Error for a relative
 /// name under a json: overlay.

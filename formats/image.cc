@@ -15,4 +15,6 @@ Task<Result<CheckReport>> Image::repair(RepairMode /*mode*/, const CheckSink& /*
   co_return Error(ENOTSUP, "This image format does not support checks");
 }
 
+Task<Result<void>> Image::make_empty() { co_return Error::from_errno(ENOTSUP); }
+
 }  // namespace imgconv

@@ -192,6 +192,9 @@ class Image {
   virtual Task<Result<void>> change_backing(const std::string& name, const std::string& format);
   /// Takes back what CreateImageOptions::is_incomplete wrote. Everything else was flushed before.
   virtual Task<Result<void>> mark_complete() { co_return ok(); }
+  /// Everything the image holds is given up, so that it shows what is below. ENOTSUP: the format
+  /// has no backing files. Requires: nothing is reserved; only close() follows.
+  virtual Task<Result<void>> make_empty();
   /// Last words to the image: flush(false), drop what was reserved in vain. Must be awaited before
   /// a written image is destroyed; destructors do no I/O.
   virtual Task<Result<void>> close() = 0;

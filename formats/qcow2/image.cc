@@ -9,6 +9,7 @@
 #include "formats/qcow2/backing_change.h"
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/corruption.h"
+#include "formats/qcow2/make_empty.h"
 #include "formats/qcow2/mapping.h"
 #include "formats/qcow2/preallocation.h"
 #include "loop/try.h"
@@ -221,6 +222,20 @@ Task<Result<void>> Qcow2Image::mark_complete() {
   std::array<std::byte, 8> bits;
   store_be(bits.data(), header().incompatible_features);
   CO_RETURN_IF_ERROR(co_await io_.write_one(offsetof(RawHeader, incompatible_features), bits));
+  co_return ok();
+}
+
+Task<Result<void>> Qcow2Image::make_empty() {
+  assert(writer_ != nullptr);
+  const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(co_await writer_->flush(true));
+  if (!can_cut_back(header())) {
+    CO_RETURN_IF_ERROR(co_await empty_tables(*writer_, header()));
+    co_return ok();
+  }
+  // What it knows of the refcounts is void from here on; close() finds nothing to write.
+  writer_.reset();
+  CO_RETURN_IF_ERROR(co_await cut_back(io_, header()));
   co_return ok();
 }
 

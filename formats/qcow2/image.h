@@ -67,6 +67,7 @@ class Qcow2Image final : public Image {
   Task<Result<void>> flush(bool sync) override;
   Task<Result<void>> change_backing(const std::string& name, const std::string& format) override;
   Task<Result<void>> mark_complete() override;
+  Task<Result<void>> make_empty() override;
   Task<Result<void>> close() override;
 
  private:

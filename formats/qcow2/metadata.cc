@@ -51,4 +51,23 @@ Task<Result<void>> write_disk_fields(const Metadata& metadata) {
   co_return ok();
 }
 
+Task<Result<void>> release_and_discard(const Metadata& metadata, L2Entry entry) {
+  const unsigned bits = metadata.header.cluster_bits;
+  const bool is_compressed = entry.is_compressed();
+  const CompressedLocation place =
+      is_compressed ? entry.compressed_location(bits)
+                    : CompressedLocation{entry.host_offset(), uint64_t{1} << bits};
+  if (metadata.header.has_data_file() || place.offset.bytes() == 0) co_return ok();
+  const uint64_t end = clusters_for((place.offset + place.length).bytes(), bits).value();
+  for (uint64_t cluster = place.offset.bytes() >> bits; cluster < end; ++cluster) {
+    CO_ASSIGN_OR_RETURN(const bool became_free,
+                        co_await metadata.allocator.release_unused({cluster, 1}));
+    if (!became_free) continue;
+    const Result<void> ignored =
+        co_await metadata.io.file().discard(cluster << bits, uint64_t{1} << bits);
+    static_cast<void>(ignored);
+  }
+  co_return ok();
+}
+
 }  // namespace imgconv::qcow2

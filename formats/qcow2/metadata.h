@@ -45,4 +45,8 @@ Task<Result<HostClusters>> write_new_l1(const Metadata& metadata, std::span<cons
 /// The header's size of the disk and place of the L1 table, in one write that no crash divides.
 Task<Result<void>> write_disk_fields(const Metadata& metadata);
 
+/// The host clusters of an entry go back to the file system, too, when nothing else uses them.
+/// Requires: the file shows the entry no more.
+Task<Result<void>> release_and_discard(const Metadata& metadata, L2Entry entry);
+
 }  // namespace imgconv::qcow2

@@ -117,27 +117,6 @@ Task<Result<void>> grow(Writer& writer, File* data_file, ResizeRequest request) 
   co_return ok();
 }
 
-/// The host clusters of an entry go back to the file system, too, when nothing else uses them.
-/// Requires: the file shows the entry no more.
-Task<Result<void>> release_and_discard(const Metadata& metadata, L2Entry entry) {
-  const unsigned bits = metadata.header.cluster_bits;
-  const bool is_compressed = entry.is_compressed();
-  const CompressedLocation place =
-      is_compressed ? entry.compressed_location(bits)
-                    : CompressedLocation{entry.host_offset(), uint64_t{1} << bits};
-  if (metadata.header.has_data_file() || place.offset.bytes() == 0) co_return ok();
-  const uint64_t end = clusters_for((place.offset + place.length).bytes(), bits).value();
-  for (uint64_t cluster = place.offset.bytes() >> bits; cluster < end; ++cluster) {
-    CO_ASSIGN_OR_RETURN(const bool became_free,
-                        co_await metadata.allocator.release_unused({cluster, 1}));
-    if (!became_free) continue;
-    const Result<void> ignored =
-        co_await metadata.io.file().discard(cluster << bits, uint64_t{1} << bits);
-    static_cast<void>(ignored);
-  }
-  co_return ok();
-}
-
 /// Empties everything from `first_cluster` on, in the file before the refcounts go down: first the
 /// end of the last table that stays, then the L1 entries behind it.
 Task<Result<void>> cut_tail(Writer& writer, uint64_t first_cluster) {

@@ -100,6 +100,17 @@ class Chain:
             words = [word for command in commands for word in ("-c", command)]
             run(self.qemu_io, "-f", form, *words, name)
 
+    def commit(self):
+        rng = self.rng
+        words = ["commit", "-f", "qcow2"]
+        if rng.random() < 0.4:
+            words += ["-b", rng.choice(("mid", "base", "base", "other"))]
+        if rng.random() < 0.3:
+            words.append("-d")
+        if rng.random() < 0.2:
+            words.append("-p")
+        return words + ["top"]
+
     def dd(self):
         rng = self.rng
         words = ["dd", "-O", rng.choice(("raw", "qcow2"))]
@@ -162,7 +173,7 @@ class Judge:
 
 
 def keeps_content(words):
-    return words[0] == "dd" or (words[0] == "rebase" and "-u" not in words)
+    return words[0] in ("commit", "dd") or (words[0] == "rebase" and "-u" not in words)
 
 
 def merged_map(pieces, is_raw):
@@ -233,7 +244,7 @@ def one_round(folder, tools, qemu_io, seed, only):
     return is_same
 
 
-COMMANDS = ("dd", "rebase")
+COMMANDS = ("commit", "dd", "rebase")
 
 
 def main():
