@@ -91,6 +91,9 @@ class RequestList {
 
   /// Without taking any.
   bool has_done(std::memory_order order) {
+    // No request is no reason not to look: an acquiring look also orders what the caller stored
+    // before it (V9_old), and what comes into the list meanwhile is seen below.
+    if (is_empty()) (void)requests_[0].done.load(order);
     bool found = false;
     visit(
         [&found, order](Request& request, uint64_t) { found = found || is_done(request, order); });

@@ -107,6 +107,21 @@ def patches_behave_as_reported(program):
         expect(program.run("--protocol", patch, "--iterations", "10", "--memory", "armv8"), code)
 
 
+def matrix_holds_no_contradiction(program):
+    """What the explorer forbids is not seen, whatever the protocol."""
+    result = expect(program.run("--protocol", "all", "--iterations", "3", "--output", "json"),
+                    HANG_SEEN)
+    rows = json.loads(result.stdout)
+    assert {row["protocol"] for row in rows} >= {"V1", "V3", "V9_old", "V11_sleep", "current"}
+    wrong = [row for row in rows if row["observed"] and not row["predicted"]]
+    assert not wrong, wrong
+    seen = {row["protocol"] for row in rows if row["observed"] and row["memory"] == "armv8"}
+    assert seen >= {"V1", "V3", "V3_poll", "V4_prepare", "V5_noMfence"}, seen
+    human = expect(program.run("--protocol", "all", "--iterations", "1"), HANG_SEEN).stdout
+    assert re.search(r"^V1 +native +lost +(lost after 1|none in 1)$", human, re.M), human
+    assert re.search(r"^current +armv8 +never +none in 1$", human, re.M), human
+
+
 def handoff_loses_and_rescues(program):
     expect(program.run("--level", "handoff", "--iterations", "100000"), 0)
     result = expect(program.run("--level", "handoff", "--protocol", "V3", "--memory", "armv8",
@@ -218,9 +233,9 @@ def debugger_is_asked_once(program):
 
 
 CASES = [current_survives, dispatching_optimisation_hangs_here, arm_bug_hangs_under_armv8_only,
-         patches_behave_as_reported, handoff_loses_and_rescues, json_of_converts, misuse,
-         unknown_to_qemu_img, users_files_stay, signals_leave_nothing, stopped_convert_is_a_hang,
-         debugger_is_asked_once]
+         patches_behave_as_reported, matrix_holds_no_contradiction, handoff_loses_and_rescues,
+         json_of_converts, misuse, unknown_to_qemu_img, users_files_stay, signals_leave_nothing,
+         stopped_convert_is_a_hang, debugger_is_asked_once]
 
 
 def main():
