@@ -6,8 +6,10 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <random>
+#include <system_error>
 #include <utility>
 
 #include "cmd/json_writer.h"
@@ -125,6 +127,10 @@ Result<RunStatistics> ConvertSeries::run(const Request& request, const OnIterati
   setup.memory = request.memory;
   RunStatistics statistics;
   for (uint64_t number = 1; number <= request.iterations && !signals_.interruption(); ++number) {
+    // ext4 writes a file out that takes the place of another one. What was never on the disk need
+    // not go there.
+    std::error_code ignored;
+    std::filesystem::remove(setup.convert.target, ignored);
     const bool wants_backtrace = request.wants_backtrace && statistics.hangs == 0;
     ASSIGN_OR_RETURN(
         const IterationResult result,
