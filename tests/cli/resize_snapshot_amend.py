@@ -8,7 +8,7 @@ Each case makes an image of random options with qemu-img, fills it with qemu-io,
 sequence of resize, snapshot, amend and further writes on two copies, one for each program. After
 every command exit status, stdout and stderr must agree. At the end of a case the guest's bytes, those
 of every snapshot and what `info` says must agree (but for sizes on the host and dates), and the
-genuine `check` must find our copy clean. The suite runs a few dozen cases; the long run is
+genuine `check` must find our copy clean. The suite runs a few cases; the long run is
 `--cases 3000`. A seed is printed; $IMGCONV_SEED or --seed repeats it. Exit status 77: no genuine tool.
 """
 import argparse
@@ -106,7 +106,8 @@ class Case:
             kind = rng.choice(["write -P {p}", "write -P {p}", "write -z", "write -z -u", "discard", "write -c -P {p}"])
             kind = kind.format(p=rng.randrange(1, 200))
             if "-c" in kind:
-                if not self.can_compress:
+                # Over clusters that exist qemu-io fails half-way, each time elsewhere: only before the copy.
+                if not self.can_compress or os.path.isdir(self.paths()[1]):
                     continue
                 offset -= offset % (1 << 20)
                 length = min(1 << 20, self.size - offset)
@@ -202,7 +203,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--imgconv", required=True)
     parser.add_argument("--seed", type=int, default=int(os.environ.get("IMGCONV_SEED", time.time_ns() % 1000000)))
-    parser.add_argument("--cases", type=int, default=25)
+    parser.add_argument("--cases", type=int, default=15)
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
     genuine = os.environ.get("IMGCONV_QEMU_IMG10", "")
