@@ -13,6 +13,8 @@ template <class Variant, class Sync>
 class Adapter final : public LoopProtocol {
  public:
   Adapter(unsigned cold_stores, uint64_t seed) : cold_stores_(cold_stores, seed) {}
+  // What the last side of this thread stored must not be written to words that are gone.
+  ~Adapter() override { Sync::leave(); }
 
   bool post(Job& job) override {
     const bool must_signal = variant_.post(job);
