@@ -14,6 +14,12 @@
 namespace imgconv::qcow2 {
 namespace {
 
+/// Would what is added show the backing image? Preallocated with its space it is data already.
+bool shows_backing(const ResizeRequest& request, uint64_t old_size) {
+  return request.virtual_size > old_size && request.backing_size > old_size &&
+         request.preallocation < Preallocation::kFalloc;
+}
+
 Result<void> check_request(const Header& header, const ResizeRequest& request) {
   if (!is_aligned(request.virtual_size, kSectorSize)) {
     return Error(EINVAL, fmt::format("The new size must be a multiple of {}", kSectorSize));
@@ -21,6 +27,9 @@ Result<void> check_request(const Header& header, const ResizeRequest& request) {
   // Snapshots of version 2 need not know the size of their disk.
   if (header.snapshot_count != 0 && header.version < 3) {
     return Error(ENOTSUP, "Can't resize a v2 image which has snapshots");
+  }
+  if (header.version < 3 && shows_backing(request, header.guest_size())) {
+    return Error::from_errno(ENOTSUP, "Failed to zero out new clusters");
   }
   return ok();
 }
@@ -78,13 +87,7 @@ Task<Result<void>> preallocate(Writer& writer, ResizeRequest request, uint64_t o
 
 /// What lies below must not show through where the disk is new.
 Task<Result<void>> hide_backing(Writer& writer, ResizeRequest request, uint64_t old_size) {
-  // Preallocated with its space the new part is data already.
-  const bool is_hidden =
-      request.backing_size <= old_size || request.preallocation >= Preallocation::kFalloc;
-  if (is_hidden || request.virtual_size == old_size) co_return ok();
-  if (writer.metadata().header.version < 3) {
-    co_return Error::from_errno(ENOTSUP, "Failed to zero out new clusters");
-  }
+  if (!shows_backing(request, old_size)) co_return ok();
   Result<void> zeroed =
       co_await writer.write_zeroes(old_size, request.virtual_size - old_size, false);
   if (!zeroed) co_return std::move(zeroed).error().within("Failed to zero out new clusters");

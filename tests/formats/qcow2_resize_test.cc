@@ -85,8 +85,13 @@ TEST_CASE("Resize: version 2 cannot hide a longer backing image", "[formats][qco
   disk.open(true);
   CHECK_THAT(resize(disk, 2 * kMiB, Preallocation::kOff, 4 * kMiB),
              FailsSaying("Failed to zero out new clusters: Operation not supported"));
-  reopen(disk);
+  // Refused before the L1 table has moved.
+  const ResizeRequest large{4 * kGiB, Preallocation::kOff, 4 * kMiB};
+  CHECK_THAT(run_inline(disk.image->resize(large)), FailsWith(ENOTSUP));
+  disk.image.reset();
+  disk.open(true);
   CHECK(disk.size() == kMiB);
+  CHECK(disk.check().empty());
 }
 
 TEST_CASE("Resize: sizes are whole sectors", "[formats][qcow2]") {
