@@ -9,7 +9,7 @@ sequence of resize, snapshot, amend and further writes on two copies, one for ea
 every command exit status, stdout and stderr must agree. At the end of a case the guest's bytes, those
 of every snapshot and what `info` says must agree (but for sizes on the host and dates), and the
 genuine `check` must find our copy clean. The suite runs a few cases; the long run is
-`--cases 3000`. A seed is printed; $IMGCONV_SEED or --seed repeats it. Exit status 77: no genuine tool.
+`--cases 3000`. The seed is 1 unless $IMGCONV_SEED or --seed names another. Exit status 77: no genuine tool.
 """
 import argparse
 import json
@@ -19,7 +19,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
 ENV = dict(os.environ, LC_ALL="C", TZ="UTC")
 MAX_SIZE = 4 << 20
@@ -202,7 +201,7 @@ class Case:
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--imgconv", required=True)
-    parser.add_argument("--seed", type=int, default=int(os.environ.get("IMGCONV_SEED", time.time_ns() % 1000000)))
+    parser.add_argument("--seed", type=int, default=int(os.environ.get("IMGCONV_SEED", "1")))
     parser.add_argument("--cases", type=int, default=15)
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()

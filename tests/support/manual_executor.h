@@ -50,10 +50,11 @@ T run_shuffled(ManualExecutor& executor, Task<T> task, uint64_t seed) {
   return task.take();
 }
 
-/// The seed of random tests: IMGCONV_SEED, or one that is printed if the test fails (use INFO).
+/// The seed of random tests: IMGCONV_SEED, or the same one each time: what decides whether a change
+/// lands must not be a draw.
 inline uint64_t test_seed() {
   const char* const text = std::getenv("IMGCONV_SEED");
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : std::random_device{}();
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : 1;
 }
 
 }  // namespace imgconv::test
