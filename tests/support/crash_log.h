@@ -33,8 +33,10 @@ struct CrashState {
 
 class CrashLog final : public FileHook {
  public:
-  /// Records every file that `storage` opens or creates from now on.
+  /// Records every file that `storage` opens or creates from now on, as long as the log
+  /// lives.
   explicit CrashLog(MemStorage& storage);
+  ~CrashLog() override { storage_.set_wrapper({}); }
 
   /// What the files hold now is on the medium; forgets what was recorded.
   void start();
