@@ -231,7 +231,8 @@ Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const Ima
         co_await open_backing_layers(storage, std::move(*spec), mode, request, layers, messages));
   }
   auto chain = std::make_unique<ImageChain>(std::move(layers), storage.executor());
-  if (request.writable) connect_backing(*chain, 0);
+  // An image opened for a check is repaired, never written to as a guest would.
+  if (request.writable && !request.for_check) connect_backing(*chain, 0);
   co_return chain;
 }
 
