@@ -23,8 +23,9 @@ namespace {
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 constexpr uint64_t kDefaultIterations = 500;
 
-// Many requests that finish close together, hence many chances for a wake-up to get lost.
-constexpr uint64_t kChunkGoal = 64 * kKiB;
+// Many requests that finish close together, hence many chances for a wake-up to get lost: one for
+// each run of data in the source, however short.
+constexpr uint64_t kChunkGoal = 4 * kKiB;
 
 /// A small disk with data and holes by turns: many requests, hence many chances for a wake-up to
 /// get lost, in a few milliseconds.

@@ -96,7 +96,7 @@ inline constexpr NotifyMeOptions kV5NoWorkerFence{.announce = Announce::kStore,
 }  // namespace options
 
 /// Calls `visitor.template operator()<Variant>(id)` for each id whose program has two sides, in the
-/// order of the case file. That is all but V1, which takes three threads: dispatching.h.
+/// order of the case file. That is all but V1, which takes three threads: nested_poller.h.
 template <class Sync, class Visitor>
 void visit_catalogue(Visitor visitor) {
   using namespace options;

@@ -2,18 +2,13 @@
 // aio_poll is dispatching, since that one will look again. It is wrong when two threads poll: the
 // one that dispatches is not the one that sleeps. A logic bug, on every machine.
 //
-// NestedPoller is the protocol with the third thread it takes: a virtual CPU that waits for a
-// request of its own in an aio_poll, dispatches the completion bottom half, and leaves it scheduled
-// for the event loop. dispatch_nested: that thread.
+// The words alone: schedule, notify: any thread. prepare, take_scheduled: the event loop. The rest:
+// the thread of the other aio_poll (nested_poller.h).
 #pragma once
 
-#include <atomic>
 #include <cstdint>
-#include <thread>
 
-#include "loop/event.h"
 #include "loop/history/history_sync.h"
-#include "loop/history/requests.h"
 
 namespace imgconv::history {
 
@@ -48,65 +43,6 @@ class Dispatching {
   using Word = typename Sync::template Atomic<uint32_t>;
   alignas(64) Word dispatching_{0};
   alignas(64) Word scheduled_{0};
-};
-
-template <class Sync>
-class NestedPoller {
- public:
-  NestedPoller() : thread_([this] { run(); }) {}
-  NestedPoller(const NestedPoller&) = delete;
-  NestedPoller& operator=(const NestedPoller&) = delete;
-  ~NestedPoller() {
-    is_stopping_.store(true, std::memory_order_relaxed);
-    request_done_.set();
-    thread_.join();
-  }
-
-  bool post(Job& job) {
-    jobs_.push(job);
-    const bool must_signal = words_.schedule() && words_.notify();
-    // Now and then the worker also finishes a request of the other thread.
-    if (num_posts_.fetch_add(1, std::memory_order_relaxed) % kPostsPerNestedPoll == 0) {
-      request_done_.set();
-    }
-    return must_signal;
-  }
-  bool prepare() { return words_.prepare(); }
-  void check(bool /*was_signalled*/) {}
-  Job* dispatch() { return words_.take_scheduled() ? jobs_.drain() : nullptr; }
-
-  template <class Visitor>
-  void visit_words(Visitor visitor) const {
-    words_.visit_words(visitor);
-  }
-  bool has_undelivered() const { return !jobs_.is_empty(); }
-  Job* rescue() { return jobs_.drain(); }
-
- private:
-  static constexpr uint32_t kPostsPerNestedPoll = 8;
-  // What the callback of the other thread's request costs it, in turns.
-  static constexpr int kCallbackTurns = 16;
-
-  void run() {
-    for (;;) {
-      request_done_.wait();
-      if (is_stopping_.load(std::memory_order_relaxed)) return;
-      request_done_.reset();
-      words_.begin_nested();
-      (void)words_.reschedule();
-      for (int i = 0; i < kCallbackTurns; ++i) Sync::relax();
-      words_.end_nested();
-      Sync::leave();
-    }
-  }
-
-  Dispatching<Sync> words_;
-  JobStack jobs_;
-  Event request_done_;
-  std::atomic<uint32_t> num_posts_{0};
-  std::atomic<bool> is_stopping_{false};
-  // The last member: it starts when the others are there.
-  std::thread thread_;
 };
 
 }  // namespace imgconv::history

@@ -3,7 +3,7 @@
 #include "loop/history/armv8_sync.h"
 #include "loop/history/catalogue.h"
 #include "loop/history/cold_stores.h"
-#include "loop/history/dispatching.h"
+#include "loop/history/nested_poller.h"
 
 namespace imgconv::history {
 namespace {

@@ -80,12 +80,15 @@ class RequestList {
   /// Reads each request's word: the jobs of those that are done.
   Job* take_done() {
     JobList taken;
-    visit([this, &taken](Request& request, uint64_t bit) {
+    uint64_t taken_bits = 0;
+    visit([&taken, &taken_bits](Request& request, uint64_t bit) {
       // As weak as the case file has it: the job's content comes with in_use_.
       if (!is_done(request, std::memory_order_relaxed)) return;
       taken.append(request.job);
-      release(bit);
+      taken_bits |= bit;
     });
+    // Not one by one: a read-modify-write in front of a look would order it after all stores.
+    if (taken_bits != 0) release(taken_bits);
     return taken.head();
   }
 
@@ -105,10 +108,12 @@ class RequestList {
   /// Without the words.
   Job* take_all() {
     JobList taken;
-    visit([this, &taken](Request& request, uint64_t bit) {
+    uint64_t taken_bits = 0;
+    visit([&taken, &taken_bits](Request& request, uint64_t bit) {
       taken.append(request.job);
-      release(bit);
+      taken_bits |= bit;
     });
+    if (taken_bits != 0) release(taken_bits);
     return taken.head();
   }
 
@@ -127,9 +132,9 @@ class RequestList {
     }
   }
 
-  void release(uint64_t bit) {
-    in_use_.fetch_and(~bit, std::memory_order_relaxed);
-    reserved_.fetch_and(~bit, std::memory_order_release);
+  void release(uint64_t bits) {
+    in_use_.fetch_and(~bits, std::memory_order_relaxed);
+    reserved_.fetch_and(~bits, std::memory_order_release);
   }
 
   std::array<Request, 64> requests_;

@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Replays a transcript and compares what the program says with what stands there.
 
-    tests/cli/transcript.py --program build/imgconv [--name qemu-img] CASE.txt
+    tests/cli/transcript.py --program build/imgconv [--name qemu-img] [--emulator CMD] CASE.txt
 
 A case is text: lines that begin with '$ ' are shell commands, what follows is their output (stdout
 and stderr together) and, unless it is 0, '[N]' for the exit status. '#' begins a comment outside of
 outputs, that is, in front of the first command. The commands run one after the other in one empty
-folder. PROG stands for the program, in commands and outputs; --name is what it is called by.
+folder. PROG stands for the program, in commands and outputs; --name is what it is called by. A
+program for another machine needs an emulator of qemu-user.
 """
 import argparse
 import difflib
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -30,11 +32,21 @@ def parse(path):
     return steps
 
 
-def replay(steps, program, name, folder):
+def install(program, name, emulator, folder):
+    path = os.path.join(folder, name)
+    if not emulator:
+        os.symlink(program, path)
+        return
+    with open(path, "w", encoding="utf-8") as script:
+        script.write(f'#!/bin/sh\nexec {emulator} -0 "$0" {shlex.quote(program)} "$@"\n')
+    os.chmod(path, 0o755)
+
+
+def replay(steps, program, name, emulator, folder):
     bin_folder, work_folder = (os.path.join(folder, part) for part in ("bin", "work"))
     os.mkdir(bin_folder)
     os.mkdir(work_folder)
-    os.symlink(os.path.abspath(program), os.path.join(bin_folder, name))
+    install(os.path.abspath(program), name, emulator, bin_folder)
     environment = dict(os.environ, LC_ALL="C", TZ="UTC",
                        PATH=f"{bin_folder}:{os.environ['PATH']}")
     for command, expected in steps:
@@ -55,12 +67,14 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", required=True)
     parser.add_argument("--name", default="imgconv")
+    parser.add_argument("--emulator")
     parser.add_argument("case")
     arguments = parser.parse_args()
     steps = parse(arguments.case)
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
-        for command, difference in replay(steps, arguments.program, arguments.name, folder):
+        for command, difference in replay(steps, arguments.program, arguments.name,
+                                          arguments.emulator, folder):
             if difference:
                 failures += 1
                 print(f"$ {command}")
