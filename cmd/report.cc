@@ -8,6 +8,8 @@
 #include <string_view>
 #include <utility>
 
+#include "loop/messages_before.h"
+
 namespace imgconv {
 
 namespace {
@@ -35,7 +37,7 @@ void Report::error(const Error& error) const {
 void Report::error(const std::string& text) const {
   std::string_view rest = text;
   for (;;) {
-    const size_t end = rest.find('\n');
+    const size_t end = rest.find(kMessageEnd);
     write_line(fmt::format("{}: {}", program_name_, rest.substr(0, end)));
     if (end == std::string_view::npos) return;
     rest.remove_prefix(end + 1);

@@ -18,7 +18,7 @@ class Report {
 
   const std::string& program_name() const { return program_name_; }
 
-  /// "PROG: TEXT"; every line of a text that has several gets the prefix. Then the hint, bare.
+  /// "PROG: TEXT"; so for every message of a text that has several. Then the hint, bare.
   void error(const Error& error) const;
   void error(const std::string& text) const;
   /// "PROG: warning: TEXT".

@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "formats/options.h"
+#include "loop/messages_before.h"
 
 namespace imgconv {
 
@@ -12,10 +13,9 @@ Result<uint64_t> parse_size_arg(std::string_view what, std::string_view text,
                                 const SizeLimits& limits) {
   const Result<uint64_t> size = parse_option_size(what, text);
   if (!size && size.error().code() != ERANGE) {
-    return Error(EINVAL,
-                 fmt::format("Invalid {} specified. You may use k, M, G, T, P or E suffixes for\n"
-                             "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.",
-                             what));
+    return preceded_by(
+        Error(EINVAL, "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes."),
+        fmt::format("Invalid {} specified. You may use k, M, G, T, P or E suffixes for", what));
   }
   if (!size || *size < limits.smallest || *size > limits.largest) {
     return Error(ERANGE, fmt::format("Invalid {} specified. Must be between {} and {}.", what,

@@ -1,7 +1,10 @@
 #include "loop/error.h"
 
 #include <cstring>
+#include <string>
 #include <utility>
+
+#include "loop/messages_before.h"
 
 namespace imgconv {
 
@@ -26,13 +29,20 @@ const std::string& Error::text() const { return rep_->text; }
 const std::string& Error::hint() const { return rep_->hint; }
 
 Error Error::within(std::string_view context) && {
-  rep_->text.insert(0, std::string(context) + ": ");
+  // Messages in front of the last one stand for themselves.
+  const size_t last = rep_->text.rfind(kMessageEnd) + 1;
+  rep_->text.insert(last, std::string(context) + ": ");
   return std::move(*this);
 }
 
 Error Error::with_hint(std::string hint) && {
   rep_->hint = std::move(hint);
   return std::move(*this);
+}
+
+Error preceded_by(Error error, std::string_view message) {
+  return Error(error.code(), std::string(message) + kMessageEnd + error.text())
+      .with_hint(error.hint());
 }
 
 std::string errno_text(int errno_value) {

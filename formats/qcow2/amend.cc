@@ -10,6 +10,7 @@
 #include "formats/qcow2/header_update.h"
 #include "formats/qcow2/resize.h"
 #include "formats/qcow2/snapshot_store.h"
+#include "loop/messages_before.h"
 #include "loop/try.h"
 
 namespace imgconv::qcow2 {
@@ -62,9 +63,18 @@ Task<Result<void>> set_flags(const Metadata& metadata, const AmendPlan& plan) {
   co_return ok();
 }
 
+/// The errno text, after what else there is to say.
+Error expansion_failure(const Error& cause) {
+  Error failure = Error::from_errno(cause.code(), "Failed to turn zero into data clusters")
+                      .with_hint(cause.hint());
+  if (cause.text() == errno_text(cause.code())) return failure;
+  return preceded_by(std::move(failure), cause.text());
+}
+
 Task<Result<void>> downgrade(Writer& writer, std::span<const Snapshot> snapshots,
                              const AmendRequest& request) {
   const Metadata metadata = writer.metadata();
+  CO_RETURN_IF_ERROR(check_snapshots_fit_v2(metadata.header, snapshots));
   Header header = metadata.header;
   if (header.compression != Codec::kDeflate) {
     CO_ASSIGN_OR_RETURN(const bool is_used, co_await has_compressed_clusters(metadata, snapshots));
@@ -76,9 +86,7 @@ Task<Result<void>> downgrade(Writer& writer, std::span<const Snapshot> snapshots
     header.compression = Codec::kDeflate;
   }
   Result<void> expanded = co_await expand_zero_clusters(writer, snapshots, request);
-  if (!expanded) {
-    co_return std::move(expanded).error().within("Failed to turn zero into data clusters");
-  }
+  if (!expanded) co_return expansion_failure(expanded.error());
   header.version = 2;
   header.incompatible_features = 0;
   header.compatible_features = 0;

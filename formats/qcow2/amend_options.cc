@@ -81,14 +81,8 @@ Result<void> check_downgrade(const AmendPlan& plan, const Header& header,
     return Error(ENOTSUP, "compat=0.10 requires refcount_bits=16");
   }
   if (header.has_data_file()) return Error(ENOTSUP, "Cannot downgrade an image with a data file");
-  const uint64_t size = plan.virtual_size.value_or(header.guest_size());
-  for (const Snapshot& snapshot : snapshots) {
-    // What version 2 has no fields for.
-    if (snapshot.disk_size != size ||
-        snapshot.info.vm_state_size > std::numeric_limits<uint32_t>::max()) {
-      return Error(ENOTSUP, "Internal snapshots prevent downgrade of image");
-    }
-  }
+  // With a new size this is asked after the resize, as the original does.
+  if (!plan.virtual_size) RETURN_IF_ERROR(check_snapshots_fit_v2(header, snapshots));
   const uint64_t features = header.incompatible_features & ~(kIncompatDirty | kIncompatCompression);
   if (features != 0) {
     return Error(ENOTSUP, fmt::format("Cannot downgrade an image with incompatible features {:#x} "
@@ -99,6 +93,17 @@ Result<void> check_downgrade(const AmendPlan& plan, const Header& header,
 }
 
 }  // namespace
+
+Result<void> check_snapshots_fit_v2(const Header& header, std::span<const Snapshot> snapshots) {
+  for (const Snapshot& snapshot : snapshots) {
+    // What version 2 has no fields for.
+    if (snapshot.disk_size != header.guest_size() ||
+        snapshot.info.vm_state_size > std::numeric_limits<uint32_t>::max()) {
+      return Error(ENOTSUP, "Internal snapshots prevent downgrade of image");
+    }
+  }
+  return ok();
+}
 
 const OptionList& amend_options() {
   using enum OptionType;

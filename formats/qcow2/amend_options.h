@@ -28,7 +28,11 @@ struct AmendPlan {
   std::optional<uint64_t> virtual_size;
 };
 
+/// "Internal snapshots prevent downgrade of image".
+Result<void> check_snapshots_fit_v2(const Header& header, std::span<const Snapshot> snapshots);
+
 /// Every refusal that does not depend on clusters, so that nothing has changed when it comes.
+/// Only the snapshots of an image that is resized too are left to check_snapshots_fit_v2().
 Result<AmendPlan> plan_amend(const Header& header, std::span<const Snapshot> snapshots,
                              const AmendRequest& request);
 

@@ -218,8 +218,11 @@ std::string describe_features(std::span<const std::byte> cluster, uint64_t begin
   ExtensionReader reader(cluster, begin, end);
   for (auto entry = reader.next(); entry && *entry; entry = reader.next()) {
     if ((*entry)->type != kExtensionFeatureNames) continue;
-    std::span<const std::byte> table = (*entry)->data;
-    while (table.size() >= sizeof(RawFeatureName)) {
+    // A last entry that is cut short counts, its name being what there is of it.
+    std::vector<std::byte> padded((*entry)->data.begin(), (*entry)->data.end());
+    padded.resize(round_up(padded.size(), sizeof(RawFeatureName)));
+    std::span<const std::byte> table = padded;
+    while (!table.empty()) {
       const auto feature = load_struct<RawFeatureName>(table);
       table = table.subspan(sizeof(RawFeatureName));
       const std::string name = text_of(std::as_bytes(std::span(feature.name)));

@@ -7,6 +7,7 @@
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/resize.h"
 #include "formats/qcow2/snapshot_operations.h"
+#include "loop/messages_before.h"
 #include "loop/try.h"
 
 namespace imgconv::qcow2 {
@@ -56,7 +57,10 @@ Task<Result<void>> Qcow2Image::apply_snapshot(const std::string& id_or_name) {
   Result<void> applied = co_await qcow2::apply_snapshot(*writer_, parts_.snapshots, id_or_name);
   Result<void> result = finish_operation(std::move(applied));
   if (result) co_return ok();
-  co_return Error::from_errno(result.error().code(), "Failed to load snapshot");
+  const Error& cause = result.error();
+  Error failure = Error::from_errno(cause.code(), "Failed to load snapshot");
+  if (cause.text() == errno_text(cause.code())) co_return failure;
+  co_return preceded_by(std::move(failure), cause.text());
 }
 
 Task<Result<void>> Qcow2Image::delete_snapshot(const std::string& name) {

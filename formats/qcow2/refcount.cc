@@ -157,7 +157,10 @@ Task<Result<bool>> Refcounts::change(HostClusters range, bool increment) {
   for (uint64_t cluster = range.first; cluster < range.end();) {
     CO_ASSIGN_OR_RETURN(TableCache::Page* const page, co_await page_of(cluster));
     if (page == nullptr) {
-      co_return Error::from_errno(EINVAL, "Refcount of a cluster in use is missing");
+      // What the original answers, which makes a block for the count and does not go on, or sees
+      // that no table could point to it.
+      const bool is_countable = cluster / block_entries_ < kMaxRefcountTableBytes / kTableEntryBytes;
+      co_return Error::from_errno(is_countable ? EAGAIN : EFBIG);
     }
     const uint64_t page_end =
         std::min(range.end(), round_down(cluster, page_entries_) + page_entries_);

@@ -1,5 +1,7 @@
 #include "cmd/size_arg.h"
 
+#include "loop/messages_before.h"
+
 #include <catch2/catch.hpp>
 
 namespace imgconv {
@@ -17,8 +19,8 @@ TEST_CASE("size argument: what is no size is explained in two lines", "[cmd]") {
     const Result<uint64_t> size = parse_size_arg("rate limit", text);
     REQUIRE_FALSE(size);
     CHECK(size.error().text() ==
-          "Invalid rate limit specified. You may use k, M, G, T, P or E suffixes for\n"
-          "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
+          std::string("Invalid rate limit specified. You may use k, M, G, T, P or E suffixes for") +
+              kMessageEnd + "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.");
   }
 }
 
