@@ -222,6 +222,7 @@ Result<void> accept_option(RawArguments& raw, int key, const std::string& value)
       break;
     case 'p':
       raw.parsed.progress = true;
+      raw.parsed.options.counts_data = true;
       break;
     case 'q':
       raw.parsed.quiet = true;

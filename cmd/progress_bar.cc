@@ -44,9 +44,7 @@ void ProgressBar::update(uint64_t done, uint64_t total) {
   show(std::min(100.0, 100.0 * static_cast<double>(done) / static_cast<double>(total)));
 }
 
-void ProgressBar::finish() {
-  if (last_shown_percent_ < 100) show(100);
-}
+void ProgressBar::finish() { show(100); }
 
 void ProgressBar::show(double percent) {
   if (!is_visible_) {

@@ -26,7 +26,7 @@ class ProgressBar {
   /// Shows 0 %.
   void start();
   void update(uint64_t done, uint64_t total);
-  /// Shows 100 %, whatever was counted, unless it stands there already.
+  /// Shows 100 %, whatever was counted; also when it stands there already, as qemu-img does.
   void finish();
 
  private:

@@ -57,7 +57,6 @@ Task<Result<void>> load_snapshot(ConcatSource& source, const SnapshotSelector& s
 
 Task<Result<void>> copy(const ConcatSource& source, Image& target, const ConvertPlan& plan,
                         Executor& executor, Messages& messages, ConvertSummary& summary) {
-  messages.progress(0, plan.virtual_size);
   CopyJob job(source, target, plan, executor, messages);
   CO_RETURN_IF_ERROR(co_await job.run());
   summary.virtual_size = plan.virtual_size;
@@ -137,7 +136,6 @@ Task<Result<ConvertSummary>> convert(Storage& storage, const ConvertOptions& opt
   ConvertSummary summary;
   CO_RETURN_IF_ERROR(
       co_await make_target(storage, options, prepared, source, staging, messages, summary));
-  messages.progress(summary.virtual_size, summary.virtual_size);
   co_return summary;
 }
 

@@ -39,7 +39,9 @@ struct ConvertOptions {
   bool salvage = false;
   bool bitmaps = false;  ///< --bitmaps
   bool skip_broken_bitmaps = false;
-  uint64_t rate_limit = 0;                         ///< -r, bytes per second; 0: none
+  uint64_t rate_limit = 0;  ///< -r, bytes per second; 0: none
+  /// -p: what there is to copy is counted first, so that progress is that of the data.
+  bool counts_data = false;
   /// Bytes of data that make a chunk; 0: what is fastest. The reproducer wants many small ones.
   uint64_t chunk_goal = 0;
   CacheMode source_cache = CacheMode::kWriteback;  ///< -T

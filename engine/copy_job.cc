@@ -34,7 +34,22 @@ Task<Result<void>> CopyJob::find_identity() {
   co_return ok();
 }
 
+Task<Result<void>> CopyJob::count_work() {
+  work_total_ = plan_.virtual_size;
+  if (!plan_.counts_data) co_return ok();
+  work_total_ = 0;
+  ExtentCursor cursor(source_, plan_, messages_);
+  Chunk chunk;
+  bool has_chunk = true;
+  while (has_chunk && !InterruptGuard::is_pending()) {
+    CO_ASSIGN_OR_RETURN(has_chunk, co_await cursor.next_chunk(chunk));
+    if (has_chunk) work_total_ += chunk.data_bytes;
+  }
+  co_return ok();
+}
+
 Task<Result<void>> CopyJob::run() {
+  CO_RETURN_IF_ERROR(co_await count_work());
   CO_RETURN_IF_ERROR(co_await find_identity());
   std::vector<std::unique_ptr<Worker>> workers;
   TaskGroup group;
@@ -72,8 +87,10 @@ void CopyJob::finish(const Chunk& chunk) {
         fmt::format("error while reading offset {}: {}", guest_offset, errno_text(EIO)));
   }
   bytes_written_ += chunk.bytes_written;
-  bytes_done_ += chunk.advance;
-  messages_.progress(bytes_done_, plan_.virtual_size);
+  const uint64_t done = plan_.counts_data ? chunk.data_bytes : chunk.advance;
+  if (done == 0) return;
+  work_done_ += done;
+  messages_.progress(work_done_, work_total_);
 }
 
 void CopyJob::fail(Error error) {

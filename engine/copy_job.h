@@ -53,6 +53,7 @@ class CopyJob {
 
  private:
   Task<Result<void>> find_identity();
+  Task<Result<void>> count_work();
 
   const ConcatSource& source_;
   Image& target_;
@@ -67,7 +68,9 @@ class CopyJob {
   Turnstile turnstile_;
   std::optional<HostRun> identity_;
   std::optional<Error> first_error_;
-  uint64_t bytes_done_ = 0;
+  /// For progress: of the data or of the disk, see ConvertPlan::counts_data.
+  uint64_t work_total_ = 0;
+  uint64_t work_done_ = 0;
   uint64_t bytes_written_ = 0;
 };
 

@@ -80,6 +80,8 @@ Result<ConvertPlan> make_plan(const ConvertOptions& options, const SourceFacts& 
   plan.unallocated_is_backing = target.has_backing;
   if (target.has_backing) plan.target_backing_size = target.backing_size;
   plan.salvage = options.salvage;
+  // A source that can be read in part would be complained about twice.
+  plan.counts_data = options.counts_data && !options.salvage;
   plan.copy_range = options.copy_range;
   plan.rate_limit = options.rate_limit;
   return plan;

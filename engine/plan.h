@@ -86,6 +86,8 @@ struct ConvertPlan {
 
   bool salvage = false;
   bool copy_range = false;
+  /// Progress is of the data, which is counted first; else of the disk.
+  bool counts_data = false;
   /// Bytes per second; 0: as fast as it goes.
   uint64_t rate_limit = 0;
 };
