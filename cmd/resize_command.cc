@@ -90,6 +90,7 @@ Result<int> resize_file(const Report& report, const ResizeArguments& resize,
   ConsoleMessages messages(report);
   ASSIGN_OR_RETURN(ImageRequest request, resize.open.request(name));
   request.writable = true;
+  request.may_resize = true;
   ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> chain,
                    runtime.run(open_image(runtime.storage(), request, messages)));
   const uint64_t old_size = chain->virtual_size();

@@ -30,6 +30,7 @@ Task<Result<ConcatSource>> open_sources(Storage& storage, const ConvertOptions& 
     request.image_opts = options.source_image_opts;
     request.cache = options.source_cache;
     request.force_share = options.force_share;
+    request.refuses_writers = true;
     request.refuse_truncated = true;
     CO_ASSIGN_OR_RETURN(std::unique_ptr<ImageChain> chain,
                         co_await open_image(storage, request, messages));

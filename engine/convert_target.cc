@@ -132,6 +132,7 @@ Task<Result<std::unique_ptr<ImageChain>>> open_target(Storage& storage,
   request.format = options.target_image_opts ? "" : options.target_format;
   request.image_opts = options.target_image_opts;
   request.writable = true;
+  request.may_resize = prepared.create.has_value();
   request.cache = options.target_cache;
   request.accept_incomplete = prepared.create && prepared.create->options.is_incomplete;
   CO_ASSIGN_OR_RETURN(std::unique_ptr<ImageChain> chain,

@@ -8,6 +8,7 @@
 
 #include "engine/create_image.h"
 #include "engine/guest_write.h"
+#include "engine/image_name.h"
 #include "engine/ordered_pass.h"
 #include "loop/io_buffer.h"
 #include "loop/try.h"
@@ -95,6 +96,12 @@ Error creation_error(const Error& error, const std::string& output) {
       .with_hint(error.hint());
 }
 
+bool names_same_file(Storage& storage, const std::string& a, const std::string& b) {
+  const Result<std::string> first = path_of_name(a);
+  const Result<std::string> second = path_of_name(b);
+  return first && second && storage.is_same_file(*first, *second);
+}
+
 Task<Result<std::unique_ptr<ImageChain>>> make_output(Storage& storage, const DdOptions& options,
                                                       uint64_t size, Messages& messages) {
   CreateRequest request;
@@ -110,6 +117,7 @@ Task<Result<std::unique_ptr<ImageChain>>> make_output(Storage& storage, const Dd
   output.name = options.output;
   output.format = options.output_format;
   output.writable = true;
+  output.may_resize = true;
   CO_ASSIGN_OR_RETURN(std::unique_ptr<ImageChain> chain,
                       co_await open_image(storage, output, messages));
   co_return chain;
@@ -126,8 +134,12 @@ Task<Result<void>> copy(ImageChain& input, Image& output, const DdRange& range) 
 }  // namespace
 
 Task<Result<void>> dd(Storage& storage, const DdOptions& options, Messages& messages) {
+  ImageRequest request = options.input;
+  // An image that is copied onto itself must be in its own way, raw ones too.
+  request.refuses_writers =
+      !request.image_opts && names_same_file(storage, request.name, options.output);
   CO_ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> input,
-                      co_await open_image(storage, options.input, messages));
+                      co_await open_image(storage, request, messages));
   const DdRange range = range_of(options, input->virtual_size());
   CO_ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> output,
                       co_await make_output(storage, options, range.end - range.begin, messages));

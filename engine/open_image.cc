@@ -22,6 +22,8 @@ struct OpenMode {
   bool writable = false;
   CacheMode cache = CacheMode::kWriteback;
   bool force_share = false;
+  bool refuses_writers = false;
+  bool may_resize = false;
   bool for_check = false;
   bool metadata_only = false;
   bool refuse_truncated = false;
@@ -45,16 +47,35 @@ Result<const BlockDriver*> driver_of_format(std::string_view format) {
   return driver;
 }
 
-Task<Result<const BlockDriver*>> probe(File& file) {
+/// Which locks to take depends on the format, so probing takes none, as the original's does.
+Task<Result<const BlockDriver*>> probe(Storage& storage, const std::string& path,
+                                       OpenFileOptions options) {
+  options.lock = LockMode::kNone;
+  CO_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, storage.open(path, options));
   std::array<std::byte, kSectorSize> head{};
-  CO_RETURN_IF_ERROR(co_await file.read(0, head));
+  CO_RETURN_IF_ERROR(co_await file->read(0, head));
   co_return &probe_driver(head);
 }
 
-LockMode lock_mode(const ImageSpec& spec, const FileSpec& file, const OpenMode& mode) {
-  if (mode.writable) return LockMode::kWrite;
-  if (mode.force_share || spec.force_share || file.is_unlocked) return LockMode::kForceShare;
-  return LockMode::kRead;
+/// CLI.md 1.7, and what the original's raw driver leaves to the guest's view of its file.
+LockMode lock_mode(const ImageSpec& spec, const OpenMode& mode, const BlockDriver& driver) {
+  if (spec.file->is_unlocked) return LockMode::kNone;
+  const bool shares_all = mode.force_share || spec.force_share;
+  if (driver.name() != "raw") {
+    if (mode.writable) return LockMode::kWrite;
+    if (mode.metadata_only) return shares_all ? LockMode::kNone : LockMode::kDescribe;
+    return shares_all ? LockMode::kForceShare : LockMode::kRead;
+  }
+  if (mode.writable) return mode.may_resize ? LockMode::kResizeShared : LockMode::kWriteShared;
+  if (mode.metadata_only) return LockMode::kNone;
+  return mode.refuses_writers && !shares_all ? LockMode::kRead : LockMode::kForceShare;
+}
+
+LockMode data_file_lock_mode(const ImageSpec& spec, const OpenMode& mode, bool writable) {
+  if (spec.data_file ? spec.data_file->is_unlocked : spec.file->is_unlocked) return LockMode::kNone;
+  if (writable) return LockMode::kWriteData;
+  if (mode.force_share || spec.force_share) return LockMode::kForceShare;
+  return mode.refuses_writers ? LockMode::kRead : LockMode::kReadData;
 }
 
 /// Data files are looked for from the current directory, not from the image's (CLI.md 12.6).
@@ -71,10 +92,11 @@ OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const O
   options.executor = &storage.executor();
   options.raw_offset = spec.raw_offset;
   options.raw_size = spec.raw_size;
-  const LockMode lock = lock_mode(spec, *spec.file, mode);
-  options.open_data_file = [&storage, override = spec.data_file, cache = mode.cache, lock](
-                               const std::string& name,
-                               bool writable) -> Result<std::unique_ptr<File>> {
+  const LockMode reading = data_file_lock_mode(spec, mode, false);
+  const LockMode writing = data_file_lock_mode(spec, mode, true);
+  options.open_data_file = [&storage, override = spec.data_file, cache = mode.cache, reading,
+                            writing](const std::string& name,
+                                     bool writable) -> Result<std::unique_ptr<File>> {
     std::string path;
     if (override) {
       path = override->path;
@@ -84,10 +106,20 @@ OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const O
     OpenFileOptions file_options;
     file_options.writable = writable;
     file_options.cache = cache;
-    file_options.lock = lock;
+    file_options.lock = writable ? writing : reading;
     return storage.open(path, file_options);
   };
   return options;
+}
+
+void warn_of_guess(const std::string& name, Messages& messages) {
+  messages.raw_line(fmt::format(
+      "WARNING: Image format was not specified for '{}' and probing guessed raw.", name));
+  messages.raw_line(
+      "         Automatically detecting the format is dangerous for raw images, write operations "
+      "on "
+      "block 0 will be restricted.");
+  messages.raw_line("         Specify the 'raw' format explicitly to remove the restrictions.");
 }
 
 Task<Result<Layer>> open_layer(Storage& storage, ImageSpec& spec, const OpenMode& mode,
@@ -99,31 +131,21 @@ Task<Result<Layer>> open_layer(Storage& storage, ImageSpec& spec, const OpenMode
   OpenFileOptions file_options;
   file_options.writable = mode.writable;
   file_options.cache = mode.cache;
-  file_options.lock = lock_mode(spec, *spec.file, mode);
-  CO_ASSIGN_OR_RETURN(std::unique_ptr<File> file, storage.open(spec.file->path, file_options));
-
   Layer layer;
   if (driver == nullptr) {
-    CO_ASSIGN_OR_RETURN(driver, co_await probe(*file));
+    CO_ASSIGN_OR_RETURN(driver, co_await probe(storage, spec.file->path, file_options));
     layer.was_guessed_raw = driver->name() == "raw";
     spec.format = driver->name();
+    if (layer.was_guessed_raw && mode.writable) warn_of_guess(display_name(spec), messages);
   }
+  file_options.lock = lock_mode(spec, mode, *driver);
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<File> file, storage.open(spec.file->path, file_options));
   CO_RETURN_IF_ERROR(apply_format_options(spec, driver->name()));
   layer.name = display_name(spec);
   layer.format = spec.format;
   OpenImageOptions options = driver_options(storage, spec, mode, messages);
   CO_ASSIGN_OR_RETURN(layer.image, co_await driver->open(std::move(file), std::move(options)));
   co_return layer;
-}
-
-void warn_of_guess(const std::string& name, Messages& messages) {
-  messages.raw_line(fmt::format(
-      "WARNING: Image format was not specified for '{}' and probing guessed raw.", name));
-  messages.raw_line(
-      "         Automatically detecting the format is dangerous for raw images, write operations "
-      "on "
-      "block 0 will be restricted.");
-  messages.raw_line("         Specify the 'raw' format explicitly to remove the restrictions.");
 }
 
 /// What lies below `overlay`, or nothing. The header's name counts unless the overlay's own options
@@ -216,6 +238,8 @@ Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const Ima
   mode.writable = request.writable;
   mode.cache = request.cache;
   mode.force_share = request.force_share;
+  mode.refuses_writers = request.refuses_writers;
+  mode.may_resize = request.may_resize;
   mode.for_check = request.for_check;
   mode.metadata_only = request.metadata_only;
   mode.refuse_truncated = request.refuse_truncated;
@@ -223,7 +247,6 @@ Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const Ima
 
   Result<Layer> top = co_await open_layer(storage, *spec, mode, messages);
   if (!top) co_return within_open(std::move(top).error(), request);
-  if (top->was_guessed_raw && request.writable) warn_of_guess(top->name, messages);
   std::vector<Layer> layers;
   layers.push_back(std::move(*top));
   if (request.with_backing && !request.metadata_only) {
@@ -245,6 +268,7 @@ Task<Result<void>> reopen_writable(Storage& storage, ImageChain& chain, unsigned
   CO_ASSIGN_OR_RETURN(ImageSpec spec, spec_of_request(request));
   OpenMode mode;
   mode.writable = true;
+  mode.may_resize = true;
   mode.cache = cache;
   chain.replace_image(depth, nullptr);
   CO_ASSIGN_OR_RETURN(Layer layer, co_await open_layer(storage, spec, mode, messages));

@@ -25,6 +25,10 @@ struct ImageRequest {
   bool writable = false;
   CacheMode cache = CacheMode::kWriteback;
   bool force_share = false;
+  /// Others may not write to any layer meanwhile, not even to a raw one.
+  bool refuses_writers = false;
+  /// A raw image may be made longer or shorter; other formats always may.
+  bool may_resize = false;
   /// Open the backing chain too.
   bool with_backing = true;
   bool for_check = false;

@@ -5,7 +5,9 @@
 
 #include <array>
 #include <cerrno>
+#include <utility>
 
+#include "loop/lock_holder.h"
 #include "loop/try.h"
 
 namespace imgconv {
@@ -26,17 +28,30 @@ struct Permissions {
   unsigned refused = 0;
 };
 
-Permissions permissions_of(LockIntent intent) {
+Permissions permissions_of(LockMode mode) {
+  constexpr unsigned kReading = bit(kConsistentRead);
   constexpr unsigned kWriting = bit(kWritePermission) | bit(kResize);
-  switch (intent) {
-    case LockIntent::kShareAll:
-      return {bit(kConsistentRead), 0};
-    case LockIntent::kRead:
-      return {bit(kConsistentRead), kWriting};
-    case LockIntent::kCreate:
+  switch (mode) {
+    case LockMode::kNone:
+      return {};
+    case LockMode::kForceShare:
+      return {kReading, 0};
+    case LockMode::kDescribe:
+      return {0, kWriting};
+    case LockMode::kRead:
+      return {kReading, kWriting};
+    case LockMode::kReadData:
+      return {kReading, bit(kResize)};
+    case LockMode::kCreate:
       return {kWriting, bit(kResize)};
-    case LockIntent::kWrite:
-      return {bit(kConsistentRead) | kWriting, kWriting};
+    case LockMode::kWrite:
+      return {kReading | kWriting, kWriting};
+    case LockMode::kWriteData:
+      return {kReading | kWriting, bit(kResize)};
+    case LockMode::kWriteShared:
+      return {kReading | bit(kWritePermission), 0};
+    case LockMode::kResizeShared:
+      return {kReading | kWriting, 0};
   }
   return {};
 }
@@ -66,11 +81,20 @@ bool is_taken_by_other(int descriptor, off_t byte) {
   return ::fcntl(descriptor, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
+/// `taken`: the byte that stands for what we were refused.
+Error conflict(int descriptor, const std::string& name, const std::string& text, off_t taken) {
+  std::string hint = fmt::format("Is another process using the image [{}]?", name);
+  const std::string holder = describe_lock_holder(descriptor, taken);
+  if (!holder.empty()) hint += '\n' + holder;
+  return Error(EAGAIN, text).with_hint(std::move(hint));
+}
+
 }  // namespace
 
-Result<void> lock_image_file(int descriptor, const std::string& name, LockIntent intent) {
-  if (!has_file_locks(descriptor)) return ok();
-  const Permissions permissions = permissions_of(intent);
+Result<void> lock_image_file(int descriptor, const std::string& name, LockMode mode) {
+  const Permissions permissions = permissions_of(mode);
+  const bool takes_part = (permissions.held | permissions.refused) != 0;
+  if (!takes_part || !has_file_locks(descriptor)) return ok();
   for (unsigned p = 0; p < kPermissionNames.size(); ++p) {
     const unsigned mask = 1U << p;
     if ((permissions.held & mask) != 0) RETURN_IF_ERROR(take(descriptor, kHeldBase + p));
@@ -78,15 +102,16 @@ Result<void> lock_image_file(int descriptor, const std::string& name, LockIntent
   }
   for (unsigned p = 0; p < kPermissionNames.size(); ++p) {
     const unsigned mask = 1U << p;
-    const char* failed = nullptr;
     if ((permissions.held & mask) != 0 && is_taken_by_other(descriptor, kRefusedBase + p)) {
-      failed = "Failed to get \"{}\" lock";
-    } else if ((permissions.refused & mask) != 0 && is_taken_by_other(descriptor, kHeldBase + p)) {
-      failed = "Failed to get shared \"{}\" lock";
+      return conflict(descriptor, name,
+                      fmt::format("Failed to get \"{}\" lock", kPermissionNames[p]),
+                      kRefusedBase + p);
     }
-    if (failed == nullptr) continue;
-    return Error(EAGAIN, fmt::format(fmt::runtime(failed), kPermissionNames[p]))
-        .with_hint(fmt::format("Is another process using the image [{}]?", name));
+    if ((permissions.refused & mask) != 0 && is_taken_by_other(descriptor, kHeldBase + p)) {
+      return conflict(descriptor, name,
+                      fmt::format("Failed to get shared \"{}\" lock", kPermissionNames[p]),
+                      kHeldBase + p);
+    }
   }
   return ok();
 }

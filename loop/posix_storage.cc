@@ -31,18 +31,6 @@ int cache_flags(CacheMode cache) {
   return (is_direct(cache) ? O_DIRECT : 0) | (is_synchronous(cache) ? O_DSYNC : 0);
 }
 
-LockIntent lock_intent(LockMode mode) {
-  switch (mode) {
-    case LockMode::kRead:
-      return LockIntent::kRead;
-    case LockMode::kWrite:
-      return LockIntent::kWrite;
-    case LockMode::kForceShare:
-      return LockIntent::kShareAll;
-  }
-  return LockIntent::kRead;
-}
-
 /// `verb`: "open" or "create".
 Error open_error(int error, const char* verb, const std::string& name, int flags) {
   const std::string context = fmt::format("Could not {} '{}'", verb, name);
@@ -109,7 +97,7 @@ Result<std::unique_ptr<File>> PosixStorage::open(const std::string& name,
   const int flags = (options.writable ? O_RDWR : O_RDONLY) | cache_flags(options.cache);
   ASSIGN_OR_RETURN(UniqueFd descriptor, open_named("open", name, flags));
   RETURN_IF_ERROR(kind_of(descriptor.get(), name));
-  RETURN_IF_ERROR(lock_image_file(descriptor.get(), name, lock_intent(options.lock)));
+  RETURN_IF_ERROR(lock_image_file(descriptor.get(), name, options.lock));
   return wrap(std::move(descriptor), name, options.cache);
 }
 
@@ -120,11 +108,10 @@ Result<std::unique_ptr<File>> PosixStorage::create(const std::string& name, Cach
   // As the original says it, which tries before it looks.
   if (!kind) return Error::from_errno(EINVAL, "Could not resize file");
   // Before the truncation: whoever uses the file must not lose it to our mistake.
-  RETURN_IF_ERROR(lock_image_file(descriptor.get(), name, LockIntent::kCreate));
+  RETURN_IF_ERROR(lock_image_file(descriptor.get(), name, LockMode::kCreate));
   if (*kind == FileKind::kRegular && ::ftruncate(descriptor.get(), 0) < 0) {
     return Error::from_errno(errno, "Could not resize file");
   }
-  RETURN_IF_ERROR(lock_image_file(descriptor.get(), name, LockIntent::kWrite));
   return wrap(std::move(descriptor), name, cache);
 }
 

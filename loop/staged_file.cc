@@ -66,7 +66,7 @@ StagedFile::~StagedFile() {
 Result<void> StagedFile::lock_replaced() {
   replaced_ = UniqueFd(::open(name_.c_str(), O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
   if (replaced_.get() < 0) return could_not_create(errno, name_);
-  return lock_image_file(replaced_.get(), name_, LockIntent::kCreate);
+  return lock_image_file(replaced_.get(), name_, LockMode::kCreate);
 }
 
 Result<void> StagedFile::create() {

@@ -9,19 +9,13 @@
 
 #include "loop/executor.h"
 #include "loop/file.h"
+#include "loop/file_lock.h"
 #include "loop/result.h"
 
 namespace imgconv {
 
 /// CLI.md 1.8.
 enum class CacheMode : uint8_t { kWriteback, kNone, kWritethrough, kDirectsync, kUnsafe };
-
-/// Byte-range locks as QEMU takes them (CLI.md 1.7).
-enum class LockMode : uint8_t {
-  kRead,        ///< Reader: others may read, not write.
-  kWrite,       ///< Writer: nobody else writes or resizes.
-  kForceShare,  ///< -U: shares everything; read-only opens only.
-};
 
 /// How a target comes to its name.
 enum class Staging : uint8_t {

@@ -159,7 +159,8 @@ Task<Result<bool>> Refcounts::change(HostClusters range, bool increment) {
     if (page == nullptr) {
       // What the original answers, which makes a block for the count and does not go on, or sees
       // that no table could point to it.
-      const bool is_countable = cluster / block_entries_ < kMaxRefcountTableBytes / kTableEntryBytes;
+      const bool is_countable =
+          cluster / block_entries_ < kMaxRefcountTableBytes / kTableEntryBytes;
       co_return Error::from_errno(is_countable ? EAGAIN : EFBIG);
     }
     const uint64_t page_end =

@@ -1,6 +1,7 @@
 #include "loop/posix_storage.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -85,6 +86,8 @@ class OtherProcess {
   }
   OtherProcess(const OtherProcess&) = delete;
   OtherProcess& operator=(const OtherProcess&) = delete;
+
+  pid_t pid() const { return child_; }
 
  private:
   [[noreturn]] static void hold(const std::string& path, const OpenFileOptions& options,
@@ -220,7 +223,39 @@ TEST_CASE("Lock: a reader is refused while somebody writes, with the hint", "[lo
   const OtherProcess other(path, writing());
   const auto result = fixture.storage.open(path, reading());
   CHECK_THAT(result, FailsSaying(kSharedWrite));
+  const std::string& hint = result.error().hint();
+  CHECK(hint.starts_with("Is another process using the image [" + path + "]?\n" +
+                         fmt::format("Process {} holds the lock: ", other.pid())));
+}
+
+TEST_CASE("Lock: this process is not told to look for itself", "[loop][file_lock]") {
+  Fixture fixture;
+  const std::string path = fixture.existing_file();
+  const auto source = fixture.storage.open(path, reading());
+  REQUIRE_THAT(source, IsOk());
+  const auto result = fixture.storage.open(path, writing());
   CHECK(result.error().hint() == "Is another process using the image [" + path + "]?");
+}
+
+TEST_CASE("Lock: writers of a raw image share it, and keep readers of other formats out",
+          "[loop][file_lock]") {
+  Fixture fixture;
+  const std::string path = fixture.existing_file();
+  OpenFileOptions options = writing();
+  options.lock = LockMode::kWriteShared;
+  const OtherProcess other(path, options);
+  CHECK_THAT(fixture.storage.open(path, options), IsOk());
+  CHECK_THAT(fixture.storage.open(path, reading(LockMode::kForceShare)), IsOk());
+  CHECK_THAT(fixture.storage.open(path, reading(LockMode::kReadData)), IsOk());
+  CHECK_THAT(fixture.storage.open(path, reading()), FailsSaying(kSharedWrite));
+  CHECK_THAT(fixture.storage.open(path, reading(LockMode::kDescribe)), FailsSaying(kSharedWrite));
+}
+
+TEST_CASE("Lock: no lock is no obstacle and meets none", "[loop][file_lock]") {
+  Fixture fixture;
+  const std::string path = fixture.existing_file();
+  const OtherProcess other(path, writing());
+  CHECK_THAT(fixture.storage.open(path, reading(LockMode::kNone)), IsOk());
 }
 
 TEST_CASE("Lock: force share reads what somebody writes, and is for reading only",
@@ -257,7 +292,7 @@ TEST_CASE("Lock: creating over a file in use fails and leaves its bytes", "[loop
   const OtherProcess other(path, other_writes ? writing() : reading());
   const auto result = fixture.storage.create(path, CacheMode::kUnsafe);
   CHECK_THAT(result, FailsSaying(kWrite));
-  CHECK(result.error().hint() == "Is another process using the image [" + path + "]?");
+  CHECK(result.error().hint().starts_with("Is another process using the image [" + path + "]?\n"));
   CHECK(test::read_file(path) == pattern(0, 8192));
 }
 
