@@ -111,13 +111,21 @@ std::string_view yes_or_no(const Exploration& exploration) {
   return exploration.is_reachable ? "yes" : "no";
 }
 
+std::string execution_count(const Exploration& exploration) {
+  const uint64_t reaching = exploration.reaching_executions;
+  if (exploration.has_all_executions) {
+    return fmt::format("in {} of {} executions", reaching, exploration.allowed_executions);
+  }
+  return reaching == 0 ? "in none of too many executions to count"
+                       : fmt::format("in {} executions or more", reaching);
+}
+
 void print_verdicts(const Explanation& explanation) {
   print_out("{} {}?\n", question(explanation), explanation.program->condition_text);
   std::vector<std::vector<std::string>> rows;
   for (const Verdict& verdict : explanation.verdicts) {
     const Exploration& exploration = verdict.exploration;
-    std::string count = fmt::format("in {} of {} executions", exploration.reaching_executions,
-                                    exploration.allowed_executions);
+    std::string count = execution_count(exploration);
     if (exploration.has_data_race) count = "a data race: anything may happen";
     rows.push_back(
         {std::string(name(verdict.model)), std::string(yes_or_no(exploration)), std::move(count)});
@@ -182,6 +190,23 @@ std::vector<std::vector<std::string>> timeline_rows(const Explanation& explanati
   return rows;
 }
 
+/// What a yes of C++ means where processors say no; empty if none does.
+std::string remark_on_the_standard(const Explanation& explanation) {
+  std::string keeping;
+  for (const Verdict& verdict : explanation.verdicts) {
+    const bool is_processor =
+        verdict.model != memory_model::Model::kSc && verdict.model != memory_model::Model::kCpp20;
+    if (!is_processor || verdict.exploration.is_reachable) continue;
+    keeping += (keeping.empty() ? "" : ", ") + std::string(name(verdict.model));
+  }
+  if (keeping.empty()) return keeping;
+  return fmt::format(
+      "The standard permits this. Not so: {}. There the instructions that compilers choose today "
+      "keep an order that the source does not ask for, and that another choice of instructions, an "
+      "optimisation or another processor may end.",
+      keeping);
+}
+
 /// One timeline for all models that have the same.
 void print_witnesses(const Explanation& explanation) {
   std::vector<bool> is_printed(explanation.verdicts.size());
@@ -201,8 +226,12 @@ void print_witnesses(const Explanation& explanation) {
     }
     print_out("\n{}:\n", models);
     print_columns(rows);
-    for (const std::string& remark : remarks(*explanation.program, *witness)) {
-      print_paragraph("  ", remark);
+    std::vector<std::string> below = remarks(*explanation.program, *witness);
+    if (explanation.verdicts[i].model == memory_model::Model::kCpp20) {
+      below.push_back(remark_on_the_standard(explanation));
+    }
+    for (const std::string& remark : below) {
+      if (!remark.empty()) print_paragraph("  ", remark);
     }
   }
 }
@@ -323,7 +352,9 @@ InfoValue full_value(const Explanation& explanation) {
   InfoValue::Object witnesses;
   for (const Verdict& verdict : explanation.verdicts) {
     InfoValue::Object count;
-    add_member(count, "allowed", verdict.exploration.allowed_executions);
+    if (verdict.exploration.has_all_executions) {
+      add_member(count, "allowed", verdict.exploration.allowed_executions);
+    }
     add_member(count, "reaching", verdict.exploration.reaching_executions);
     executions.emplace_back(std::string(name(verdict.model)), InfoValue{std::move(count)});
     if (!verdict.exploration.witness) continue;

@@ -38,9 +38,9 @@ EventSet Skeleton::tagged(Tags any_of, EventSet among) const {
   return result & among;
 }
 
-Skeleton make_skeleton(const Program& program, const std::vector<const Trace*>& traces) {
+Skeleton make_skeleton(const Program& program, const std::vector<const Path*>& paths) {
   size_t size = program.locations.size();
-  for (const Trace* trace : traces) size += trace->events.size();
+  for (const Path* path : paths) size += path->events.size();
   Skeleton skeleton;
   for (Relation* relation : {&skeleton.po, &skeleton.address, &skeleton.data, &skeleton.control,
                              &skeleton.rmw, &skeleton.same_location, &skeleton.external}) {
@@ -54,9 +54,9 @@ Skeleton make_skeleton(const Program& program, const std::vector<const Trace*>& 
     initial.value = program.locations[i].initial;
     add_event(skeleton, 0, initial);
   }
-  for (const Trace* trace : traces) {
+  for (const Path* path : paths) {
     const size_t first_of_thread = skeleton.events.size();
-    for (const Event& event : trace->events) add_event(skeleton, first_of_thread, event);
+    for (const Event& event : path->events) add_event(skeleton, first_of_thread, event);
   }
   const EventSet accesses = skeleton.reads | skeleton.writes;
   for (size_t a = 0; a < size; ++a) {

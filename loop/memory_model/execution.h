@@ -49,10 +49,12 @@ struct Event {
   const Statement* statement = nullptr;
 };
 
-/// What one thread does if its reads return the values they have here.
-struct Trace {
+/// One way of a thread through its branches. What its events read and write is left open: only
+/// constants have a value here.
+struct Path {
   std::vector<Event> events;
-  std::vector<int64_t> registers;
+  /// Was the condition true, of each branch and compare-exchange in order.
+  std::vector<bool> decisions;
 };
 
 /// The events of all threads, and what is known of them before it is known who reads from whom.
@@ -75,7 +77,7 @@ struct Skeleton {
   Relation external;
 };
 
-Skeleton make_skeleton(const Program& program, const std::vector<const Trace*>& traces);
+Skeleton make_skeleton(const Program& program, const std::vector<const Path*>& paths);
 
 /// Who reads from whom (rf: write to read), in which order the writes to a location take effect
 /// (co), and which write comes after what was read (fr).

@@ -2,8 +2,9 @@
 // executions (who reads from whom, in which order the writes to a word take effect) and the model's
 // axioms over each of them. Exhaustive: what is not among the outcomes cannot happen.
 //
-// Bounded by kMaxCandidates and by 64 memory accesses; a program beyond that is refused, never
-// answered in part. Pure, any thread; milliseconds for protocols of two threads.
+// Bounded by kMaxSteps and by 64 memory accesses. A program with too many executions to count them
+// is searched again for those alone that end as the condition says; one that is beyond that as well
+// is refused, never answered in part. Pure, any thread; milliseconds for protocols of two threads.
 #pragma once
 
 #include <compare>
@@ -19,8 +20,10 @@
 
 namespace imgconv::memory_model {
 
-/// Beyond this many candidate executions explore() gives up with E2BIG.
-inline constexpr uint64_t kMaxCandidates = 1'000'000;
+/// A step is a place for a write or a source for a read, and a look at the model's axioms. Beyond
+/// this many the executions are not counted, and for those that end as asked explore() gives up
+/// with E2BIG.
+inline constexpr uint64_t kMaxSteps = 300'000;
 
 /// How an execution ended.
 struct Outcome {
@@ -63,6 +66,9 @@ struct Exploration {
   /// Some allowed execution ends as the condition says (kExists, kNotExists), or against it
   /// (kForAll).
   bool is_reachable = false;
+  /// False: too many to count. Then what follows is about some of those executions that end so, or
+  /// there is none.
+  bool has_all_executions = true;
   uint64_t allowed_executions = 0;
   uint64_t reaching_executions = 0;
   /// What the allowed executions end with.

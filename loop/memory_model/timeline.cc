@@ -14,9 +14,6 @@ constexpr uint64_t kOvertakingCost = 1000;
 constexpr uint64_t kSplitCost = 20;
 constexpr uint64_t kThreadChangeCost = 1;
 
-/// Limit: beyond it the timeline is one that the execution permits, but not the easiest to read.
-constexpr size_t kMaxStates = 50'000;
-
 /// Shortest path over the sets of events that may have taken effect (Dijkstra's algorithm).
 class Search {
  public:
@@ -94,6 +91,7 @@ class Search {
   Timeline path_to(State state) const {
     Timeline timeline;
     timeline.cost = best_.at(state).cost;
+    timeline.num_states = best_.size();
     while (state.placed != initial_) {
       const Arrival& arrival = best_.at(state);
       timeline.events.insert(timeline.events.begin(), arrival.event);
@@ -105,6 +103,7 @@ class Search {
   Timeline in_any_order() const {
     Timeline timeline;
     timeline.cost = ~uint64_t{0};
+    timeline.num_states = best_.size();
     EventSet placed = initial_;
     while (placed != all_) {
       size_t next = static_cast<size_t>(std::countr_zero(all_ & ~placed));
@@ -222,8 +221,8 @@ class WitnessMaker {
 
 }  // namespace
 
-Timeline make_timeline(const Skeleton& skeleton, const Relation& order) {
-  return Search(skeleton, order).run(kMaxStates);
+Timeline make_timeline(const Skeleton& skeleton, const Relation& order, size_t max_states) {
+  return Search(skeleton, order).run(max_states);
 }
 
 Witness make_witness(const Skeleton& skeleton, Model model, const Communication& communication,

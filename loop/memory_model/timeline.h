@@ -18,10 +18,13 @@ struct Timeline {
   /// The lower, the easier to read: first how often program order is left, then how often the
   /// timeline changes from thread to thread.
   uint64_t cost = 0;
+  /// How many states the search looked at.
+  size_t num_states = 0;
 };
 
-/// `order`: pairs that must stand in this order.
-Timeline make_timeline(const Skeleton& skeleton, const Relation& order);
+/// `order`: pairs that must stand in this order. With more than `max_states` to look at, the
+/// timeline is one that the execution permits, but not the easiest to read.
+Timeline make_timeline(const Skeleton& skeleton, const Relation& order, size_t max_states);
 
 Witness make_witness(const Skeleton& skeleton, Model model, const Communication& communication,
                      const Timeline& timeline, Outcome outcome);

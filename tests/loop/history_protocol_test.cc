@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 #include <string>
+#include <thread>
 
 #include "loop/history/dispatching.h"
 
@@ -20,6 +21,16 @@ int length(const Job* job) {
   return length;
 }
 
+/// V1 has a thread of its own, which takes the schedule for a moment and gives it back.
+Job* dispatch(LoopProtocol& protocol) {
+  for (int turns = 0; turns < 1'000'000; ++turns) {
+    Job* const jobs = protocol.dispatch();
+    if (jobs != nullptr || !protocol.state().has_undelivered) return jobs;
+    std::this_thread::yield();
+  }
+  return nullptr;
+}
+
 TEST_CASE("LoopProtocol: without concurrency each protocol of the case file delivers", "[loop]") {
   const Memory memory = GENERATE(Memory::kNative, Memory::kArmv8);
   for (const std::string_view id : loop_protocol_ids()) {
@@ -34,14 +45,14 @@ TEST_CASE("LoopProtocol: without concurrency each protocol of the case file deli
     CHECK(protocol->post(jobs[0]));
     CHECK(protocol->state().has_undelivered);
     protocol->check(true);
-    CHECK(length(protocol->dispatch()) == 1);
+    CHECK(length(dispatch(*protocol)) == 1);
     CHECK(protocol->dispatch() == nullptr);
 
     // Awake: what was posted keeps the loop from sleeping, if it was not signalled.
     const bool was_signalled = protocol->post(jobs[1]);
     if (!was_signalled) CHECK_FALSE(protocol->prepare());
     protocol->check(was_signalled);
-    CHECK(length(protocol->dispatch()) == 1);
+    CHECK(length(dispatch(*protocol)) == 1);
     CHECK_FALSE(protocol->state().has_undelivered);
 
     (void)protocol->post(jobs[2]);
