@@ -67,7 +67,8 @@ Result<void> accept_option(AmendArguments& amend, int key, const std::string& va
 }
 
 Result<const OptionList*> amend_options_of(const std::string& format) {
-  const BlockDriver* const driver = find_driver(format);
+  // A bare file is a raw image under another name.
+  const BlockDriver* const driver = find_driver(format == "file" ? "raw" : format);
   if (driver == nullptr) return Error(EINVAL, fmt::format("Unknown file format '{}'", format));
   const OptionList* const options = driver->amend_options();
   if (options != nullptr) return options;
@@ -122,13 +123,14 @@ Result<int> amend_file(const Report& report, const AmendArguments& amend, const 
   ASSIGN_OR_RETURN(ImageRequest request, amend.open.request(name));
   request.writable = true;
   ASSIGN_OR_RETURN(request.cache, parse_cache_mode("cache", amend.cache));
+  // Its line ends whatever comes, as qemu-img's does.
+  ProgressBar progress(report, amend.progress && !amend.quiet, kProgressStepPercent);
   ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> chain,
                    runtime.run(open_image(runtime.storage(), request, messages)));
-  const std::string& format = chain->top().info().format;
+  const std::string& format = chain->layers().front().format;
   if (asks_for_help(amend.options)) return print_options(format);
   ASSIGN_OR_RETURN(const OptionList* const amendable, amend_options_of(format));
   ASSIGN_OR_RETURN(const OptionValues options, parse(format, *amendable, amend.options));
-  ProgressBar progress(report, amend.progress && !amend.quiet, kProgressStepPercent);
   progress.start();
   const Result<void> amended = amend_chain(runtime, *chain, options, progress);
   progress.finish();

@@ -73,7 +73,6 @@ Result<int> commit_image(const Report& report, CommitArguments& arguments,
   {
     // Its end, the end of the line, comes before what is said below.
     ProgressBar progress(report, arguments.progress && !arguments.quiet, kProgressStepPercent);
-    progress.start();
     Runtime runtime(RuntimeOptions{});
     ConsoleMessages messages(report, &progress);
     RETURN_IF_ERROR(runtime.run(commit(runtime.storage(), arguments.options, messages)));

@@ -15,8 +15,8 @@ namespace imgconv {
 namespace {
 
 // Results printed before must not appear behind the message when both streams are one file.
-void write_line(std::string_view line) {
-  std::fflush(stdout);
+void write_line(std::string_view line, bool is_ordered = true) {
+  if (is_ordered) std::fflush(stdout);
   // Not fmt::print, which throws when stderr cannot be written.
   const std::string text = fmt::format("{}\n", line);
   static_cast<void>(std::fwrite(text.data(), 1, text.size(), stderr));
@@ -49,6 +49,8 @@ void Report::warning(const std::string& text) const {
 }
 
 void Report::raw_line(const std::string& text) const { write_line(text); }
+
+void Report::unordered_line(const std::string& text) const { write_line(text, false); }
 
 Error Report::usage_error(std::string text) const {
   return Error(EINVAL, std::move(text))

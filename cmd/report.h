@@ -25,6 +25,8 @@ class Report {
   void warning(const std::string& text) const;
   /// The text and a newline, without prefix.
   void raw_line(const std::string& text) const;
+  /// As raw_line(), but results printed before may come out behind it, as qemu-img's do.
+  void unordered_line(const std::string& text) const;
 
   /// A misuse of the command line: `text`, and the line that points to --help.
   Error usage_error(std::string text) const;

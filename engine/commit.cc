@@ -60,7 +60,10 @@ Task<Result<void>> fill_base(ImageChain& chain, unsigned depth, const CommitOpti
 /// Everything between the open chain and its end.
 Task<Result<void>> commit_into(Storage& storage, ImageChain& chain, const CommitOptions& options,
                                Messages& messages) {
+  messages.progress(0, 1);
   CO_ASSIGN_OR_RETURN(const unsigned depth, find_base(storage, chain, options));
+  // Once more, as qemu-img shows it when its job begins.
+  messages.progress(0, 1);
   CO_RETURN_IF_ERROR(
       co_await reopen_writable(storage, chain, depth, options.image.cache, messages));
   CO_RETURN_IF_ERROR(co_await fill_base(chain, depth, options, storage.executor(), messages));

@@ -9,6 +9,7 @@
 
 #include "engine/json_string.h"
 #include "formats/options.h"
+#include "formats/registry.h"
 #include "loop/try.h"
 
 namespace imgconv {
@@ -158,6 +159,9 @@ Result<void> take_files(ImageSpec& spec, NameOptions& options, bool is_backing) 
   }
   if (is_backing) return ok();
   if (spec.format.empty()) return Error(EINVAL, "Must specify either driver or file");
+  if (!is_file_protocol(spec.format) && find_driver(spec.format) == nullptr) {
+    return Error(EINVAL, fmt::format("Unknown driver '{}'", spec.format));
+  }
   return Error(EINVAL, "A block device must be specified for \"file\"");
 }
 

@@ -117,6 +117,12 @@ Task<Result<ExtentList>> RawImage::map(uint64_t guest_offset, uint64_t length) {
       if (status.length == 0) status = {extent.host_offset, asked, false};
       extent.length = std::min(status.length, asked);
       if (status.is_data) extent.kind = ExtentKind::kData;
+      if (status.is_data && position + extent.length == window_.length) {
+        // Past O_DIRECT nothing can be read but whole blocks: the last one counts as data.
+        CO_ASSIGN_OR_RETURN(const FileStat stat, file_->stat());
+        const uint64_t block_end = round_up(window_.length, uint64_t{stat.request_alignment});
+        extent.length = std::min(end, block_end) - position;
+      }
     }
     append_merged(extents, extent);
     position += extent.length;

@@ -202,8 +202,13 @@ Task<Result<void>> check_refcounts(Run& run) {
 Task<Result<void>> repair_snapshot_table(Run& run) {
   CheckContext& context = run.context;
   CO_RETURN_IF_ERROR(context.measure_file());
-  auto replaced = co_await replace_snapshot_table(context, run.header, run.snapshots,
-                                                  run.is_snapshot_table_counted);
+  Result<void> replaced = ok();
+  if (run.snapshots.overhanging == run.snapshots.corruptions) {
+    replaced = co_await drop_overhanging_snapshots(context, run.header, run.snapshots);
+  } else {
+    replaced = co_await replace_snapshot_table(context, run.header, run.snapshots,
+                                               run.is_snapshot_table_counted);
+  }
   if (!replaced) {
     const int code = replaced.error().code();
     context.say("ERROR failed to update snapshot table: " + errno_text(code));

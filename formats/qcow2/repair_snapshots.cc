@@ -83,11 +83,12 @@ void append_entry(std::vector<std::byte>& bytes, RawEntry& entry, uint64_t disk_
   append(std::as_bytes(std::span(entry.name)));
 }
 
-uint32_t limit_count(CheckContext& context, uint64_t& corruptions) {
+uint32_t limit_count(CheckContext& context, SalvagedSnapshots& salvaged) {
   const uint32_t count = context.header.snapshot_count;
   if (count <= kMaxSnapshots) return count;
   context.say(fmt::format("Discarding {} overhanging snapshots", count - kMaxSnapshots));
-  corruptions += count - kMaxSnapshots;
+  salvaged.corruptions += count - kMaxSnapshots;
+  salvaged.overhanging += count - kMaxSnapshots;
   return kMaxSnapshots;
 }
 
@@ -124,7 +125,7 @@ Task<Result<HostClusters>> allocate_together(Allocator& allocator, uint64_t clus
 
 Task<Result<SalvagedSnapshots>> salvage_snapshots(CheckContext& context) {
   SalvagedSnapshots salvaged;
-  const uint32_t count = limit_count(context, salvaged.corruptions);
+  const uint32_t count = limit_count(context, salvaged);
   std::vector<uint32_t> extra_sizes;
   uint64_t position = 0;
   for (uint32_t i = 0; i < count; ++i) {
@@ -142,6 +143,7 @@ Task<Result<SalvagedSnapshots>> salvage_snapshots(CheckContext& context) {
       context.say(fmt::format("Discarding {} overhanging snapshots (snapshot table is too big)",
                               count - i));
       salvaged.corruptions += count - i;
+      salvaged.overhanging += count - i;
       break;
     }
     position = begin + entry.size;
@@ -154,6 +156,17 @@ Task<Result<SalvagedSnapshots>> salvage_snapshots(CheckContext& context) {
                                           context.header.guest_size()));
   salvaged.table.size = position;
   co_return salvaged;
+}
+
+Task<Result<void>> drop_overhanging_snapshots(CheckContext& context, Header& header,
+                                              const SalvagedSnapshots& snapshots) {
+  const auto count = static_cast<uint32_t>(snapshots.table.snapshots.size());
+  std::array<std::byte, 4> bytes;
+  store_be(bytes.data(), count);
+  CO_RETURN_IF_ERROR(co_await context.write(HostOffset(offsetof(RawHeader, nb_snapshots)), bytes));
+  CO_RETURN_IF_ERROR(co_await context.flush());
+  header.snapshot_count = count;
+  co_return ok();
 }
 
 Task<Result<void>> replace_snapshot_table(CheckContext& context, Header& header,

@@ -22,10 +22,17 @@ struct SalvagedSnapshots {
   std::vector<std::byte> bytes;
   /// What writing it repairs.
   uint64_t corruptions = 0;
+  /// Of these, entries at the end that are beyond the limits. Without others it is enough not to
+  /// count them any more, and the table stays where it is.
+  uint64_t overhanging = 0;
 };
 
 /// Requires: context.header's pointer to the table was checked, but for the number of entries.
 Task<Result<SalvagedSnapshots>> salvage_snapshots(CheckContext& context);
+
+/// Makes the header count only the entries that were kept.
+Task<Result<void>> drop_overhanging_snapshots(CheckContext& context, Header& header,
+                                              const SalvagedSnapshots& snapshots);
 
 /// Requires: the refcounts are right. `frees_old`: the clusters of the old table are counted. A
 /// crash leaves either table and at most leaks.

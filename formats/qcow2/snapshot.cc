@@ -81,7 +81,12 @@ Result<SnapshotTable> parse_snapshot_table(std::span<const std::byte> table, uin
     position += raw.id_length.get();
     snapshot.info.name = text_at(table, position, raw.name_length.get());
     position += raw.name_length.get();
-    if (position > kMaxSnapshotTableBytes) return Error(EFBIG, "Snapshot table is too big");
+    if (position > kMaxSnapshotTableBytes) {
+      return Error(EFBIG, "Snapshot table is too big")
+          .with_hint(fmt::format("You can force-remove all {} overhanging snapshots with qemu-img "
+                                 "check -r all",
+                                 count - i));
+    }
     parsed.snapshots.push_back(std::move(snapshot));
   }
   parsed.size = position;
