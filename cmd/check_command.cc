@@ -27,6 +27,8 @@ constexpr OptionDef kOptions[] = {
     {'r', {"repair"}, "leaks|all", "repair: only leaked clusters, or all that can be", 1},
     {'T', {"cache"}, "CACHE", "how to read the image (default: writeback)"},
     kForceShareOption,
+    kUntrustedOption,
+    kLimitOption,
     kOutputOption,
     kObjectOption,
 };

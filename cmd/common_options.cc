@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <utility>
 
+#include "cmd/size_arg.h"
 #include "formats/options.h"
 #include "loop/try.h"
 
@@ -54,6 +56,58 @@ Result<void> append_creation_options(std::string& joined, const std::string& tex
   return ok();
 }
 
+namespace {
+
+uint64_t* limit_of_name(ImageLimits& limits, std::string_view name) {
+  const std::array<std::pair<std::string_view, uint64_t*>, 8> names = {{
+      {"virtual-size", &limits.virtual_size},
+      {"l1", &limits.l1_bytes},
+      {"refcount-table", &limits.refcount_table_bytes},
+      {"snapshots", &limits.snapshots},
+      {"bitmaps", &limits.bitmaps},
+      {"extensions", &limits.extension_bytes},
+      {"extents", &limits.extents},
+      {"expansion", &limits.expansion},
+  }};
+  for (const auto& [known, limit] : names) {
+    if (known == name) return limit;
+  }
+  return nullptr;
+}
+
+Result<void> parse_limits(ImageLimits& limits, std::string_view text) {
+  while (!text.empty()) {
+    const std::string_view piece = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(piece.size() + 1, text.size()));
+    const size_t equals = std::min(piece.find('='), piece.size());
+    uint64_t* const limit = limit_of_name(limits, piece.substr(0, equals));
+    if (limit == nullptr || equals == piece.size()) {
+      return Error(EINVAL, fmt::format("Invalid limit: {}", piece));
+    }
+    ASSIGN_OR_RETURN(*limit, parse_size_arg("limit", std::string(piece.substr(equals + 1))));
+  }
+  return ok();
+}
+
+}  // namespace
+
+Result<bool> UntrustedOptions::accept(int key, const std::string& value) {
+  if (key == kUntrustedKey) {
+    is_untrusted = true;
+    return true;
+  }
+  if (key != kLimitKey) return false;
+  has_limits = true;
+  RETURN_IF_ERROR(parse_limits(limits, value));
+  return true;
+}
+
+Result<std::optional<ImageLimits>> UntrustedOptions::request() const {
+  if (is_untrusted) return std::optional(limits);
+  if (has_limits) return Error(EINVAL, "--limit requires --untrusted");
+  return std::optional<ImageLimits>();
+}
+
 Result<bool> OpenOptions::accept(int key, const std::string& value) {
   switch (key) {
     case 'f':
@@ -69,7 +123,7 @@ Result<bool> OpenOptions::accept(int key, const std::string& value) {
       RETURN_IF_ERROR(check_object(value));
       return true;
     default:
-      return false;
+      return untrusted.accept(key, value);
   }
 }
 
@@ -81,6 +135,7 @@ Result<ImageRequest> OpenOptions::request(std::string name) const {
   request.image_opts = image_opts;
   request.force_share = force_share;
   request.cache = cache;
+  ASSIGN_OR_RETURN(request.untrusted, untrusted.request());
   return request;
 }
 

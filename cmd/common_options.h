@@ -2,6 +2,7 @@
 // qemu-img's messages. Pure functions.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,8 @@ enum CommonKey : int {
   kImageOptsKey = kFirstLongOnlyKey,
   kObjectKey,
   kOutputKey,
+  kUntrustedKey,
+  kLimitKey,
   kFirstCommandKey,
 };
 
@@ -33,6 +36,22 @@ inline constexpr OptionDef kOutputOption = {
     kOutputKey, {"output"}, "human|json", "how to print the result (default: human)", 1};
 inline constexpr OptionDef kForceShareOption = {
     'U', {"force-share"}, nullptr, "open images even if another process is writing to them", 1};
+
+inline constexpr OptionDef kUntrustedOption = {
+    kUntrustedKey,
+    {"untrusted"},
+    nullptr,
+    "the image comes from a stranger: it may name no other file and must keep to limits; needs -f",
+    0,
+    true};
+inline constexpr OptionDef kLimitOption = {
+    kLimitKey,
+    {"limit"},
+    "NAME=N[,...]",
+    "another limit for --untrusted: virtual-size, l1, refcount-table, snapshots, bitmaps, "
+    "extensions, extents, expansion",
+    0,
+    true};
 
 enum class OutputFormat { kHuman, kJson };
 
@@ -52,14 +71,27 @@ Result<void> check_object(const std::string& text);
 /// Joins a further -o to the ones before. "Invalid option list: ,".
 Result<void> append_creation_options(std::string& joined, const std::string& text);
 
+/// Options on an image that comes from a stranger.
+struct UntrustedOptions {
+  bool is_untrusted = false;
+  bool has_limits = false;
+  ImageLimits limits;
+
+  /// Takes --untrusted or --limit. False: it is neither.
+  Result<bool> accept(int key, const std::string& value);
+  /// "--limit requires --untrusted".
+  Result<std::optional<ImageLimits>> request() const;
+};
+
 /// The options by which `info`, `map`, `check`, `measure` and `compare` open an image.
 struct OpenOptions {
   std::string format;
   bool image_opts = false;
   bool force_share = false;
   CacheMode cache = CacheMode::kWriteback;
+  UntrustedOptions untrusted;
 
-  /// Takes one of -f, -U, --image-opts, --object. False: it is none of them.
+  /// Takes one of -f, -U, --image-opts, --object, --untrusted, --limit. False: it is none of them.
   Result<bool> accept(int key, const std::string& value);
   /// "--image-opts and --format are mutually exclusive".
   Result<ImageRequest> request(std::string name) const;

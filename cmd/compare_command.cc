@@ -39,6 +39,8 @@ constexpr OptionDef kOptions[] = {
     {'s', {"strict"}, nullptr, "sizes and allocation must be equal, too"},
     {'T', {"cache"}, "CACHE", "how to read the images (default: writeback)"},
     kForceShareOption,
+    kUntrustedOption,
+    kLimitOption,
     kObjectOption,
 };
 

@@ -25,6 +25,8 @@ enum ConvertKey : int {
   kThreadsKey,
   kReplaceKey,
   kNoSyncKey,
+  kDigestKey,
+  kVerifyKey,
 };
 
 constexpr OptionDef kOptions[] = {
@@ -60,6 +62,21 @@ constexpr OptionDef kOptions[] = {
      nullptr,
      "do not wait until the target is on the disk (implied by -t unsafe)",
      1},
+    {kDigestKey,
+     {"digest"},
+     "[guest:|file:]ALG",
+     "print a digest (sha256, sha512, blake2b512, ...) of the disk, or of the target's file; may "
+     "be "
+     "given several times",
+     0,
+     true},
+    {kVerifyKey,
+     {"verify"},
+     nullptr,
+     "read the target back from the device and compare it with what was written",
+     0,
+     true},
+    {kOutputKey, {"output"}, "human|json", "how to print digests (default: human)", 0, true},
     {'c', {"compress"}, nullptr, "write compressed clusters"},
     {'B', {"backing"}, "FILE", "make the target an overlay of FILE and copy only the top layer"},
     {'F', {"backing-format"}, "FMT", "format of the target's backing file"},
@@ -86,6 +103,8 @@ constexpr OptionDef kOptions[] = {
     {kAioKey, {"aio"}, "auto|threads|io_uring", "how to wait for files (default: auto)"},
     {kThreadsKey, {"threads"}, "N", "threads that work at the same time, 1 to 64"},
     kForceShareOption,
+    kUntrustedOption,
+    kLimitOption,
     kObjectOption,
 };
 
@@ -97,6 +116,8 @@ struct RawArguments {
   /// Not given: as unsafe, but for the sync at the end.
   std::optional<std::string> target_cache;
   bool no_sync = false;
+  UntrustedOptions untrusted;
+  std::string output = "human";
   bool has_sparse_size = false;
 };
 
@@ -148,6 +169,15 @@ Result<IoBackendKind> parse_aio(const std::string& text) {
   return Error(EINVAL, "Invalid aio option: " + text);
 }
 
+DigestRequest parse_digest(std::string_view text) {
+  constexpr std::string_view kOfFile = "file:";
+  constexpr std::string_view kOfGuest = "guest:";
+  const bool of_file = text.starts_with(kOfFile);
+  if (of_file) text.remove_prefix(kOfFile.size());
+  if (text.starts_with(kOfGuest) && !of_file) text.remove_prefix(kOfGuest.size());
+  return {std::string(text), of_file};
+}
+
 /// Options with a value.
 Result<void> accept_value(RawArguments& raw, int key, const std::string& value) {
   ConvertOptions& options = raw.parsed.options;
@@ -196,6 +226,12 @@ Result<void> accept_value(RawArguments& raw, int key, const std::string& value) 
       ASSIGN_OR_RETURN(raw.parsed.runtime.pool_threads, parse_threads(value));
       break;
     }
+    case kDigestKey:
+      options.digests.push_back(parse_digest(value));
+      break;
+    case kOutputKey:
+      raw.output = value;
+      break;
     case kObjectKey:
       return check_object(value);
   }
@@ -203,6 +239,8 @@ Result<void> accept_value(RawArguments& raw, int key, const std::string& value) 
 }
 
 Result<void> accept_option(RawArguments& raw, int key, const std::string& value) {
+  ASSIGN_OR_RETURN(const bool is_taken, raw.untrusted.accept(key, value));
+  if (is_taken) return ok();
   ConvertOptions& options = raw.parsed.options;
   switch (key) {
     case 'c':
@@ -247,6 +285,9 @@ Result<void> accept_option(RawArguments& raw, int key, const std::string& value)
       break;
     case kNoSyncKey:
       raw.no_sync = true;
+      break;
+    case kVerifyKey:
+      options.verify = true;
       break;
     case kBitmapsKey:
       options.bitmaps = true;
@@ -313,6 +354,8 @@ Result<ConvertArguments> parse_convert_arguments(const Report& report, std::span
   raw.parsed.wants_creation_options_help = asks_for_help(options.target_options);
   if (raw.parsed.wants_creation_options_help) return std::move(raw.parsed);
   if (options.sources.empty()) return Error(EINVAL, "Must specify image file name");
+  ASSIGN_OR_RETURN(options.untrusted, raw.untrusted.request());
+  ASSIGN_OR_RETURN(raw.parsed.output, parse_output_format(raw.output));
   ASSIGN_OR_RETURN(options.source_cache, parse_cache_mode("source cache", raw.source_cache));
   if (raw.target_cache) {
     ASSIGN_OR_RETURN(options.target_cache, parse_cache_mode("cache", *raw.target_cache));

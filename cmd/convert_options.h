@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 
+#include "cmd/common_options.h"
 #include "cmd/option_parser.h"
 #include "cmd/report.h"
 #include "engine/convert.h"
@@ -19,6 +20,7 @@ struct ConvertArguments {
   bool progress = false;
   bool quiet = false;
   bool verbose = false;
+  OutputFormat output = OutputFormat::kHuman;
   bool wants_help = false;
   /// -o help: list the target format's options and do nothing else.
   bool wants_creation_options_help = false;

@@ -39,7 +39,9 @@ void print_command_help(const Report& report, const Command& command) {
   print_out("{}.\n\nUsage:\n  {} {} {}\n\nOptions:\n", command.summary, report.program_name(),
             command.name, command.synopsis);
   print_option(kHelpOption);
-  for (const OptionDef& option : command.options) print_option(option);
+  for (const OptionDef& option : command.options) {
+    if (is_offered(report, option)) print_option(option);
+  }
 }
 
 void print_general_help(const Report& report, std::span<const Command* const> commands) {

@@ -29,6 +29,8 @@ constexpr OptionDef kOptions[] = {
     kImageOptsOption,
     {'b', {"backing-chain"}, nullptr, "describe the backing images, too", 1},
     kForceShareOption,
+    kUntrustedOption,
+    kLimitOption,
     kOutputOption,
     kObjectOption,
 };

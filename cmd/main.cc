@@ -95,6 +95,8 @@ Result<int> run(const Report& report, std::span<char*> argv) {
 int main(int argc, char** argv) {
   // A reader that goes away is a write error, not a reason to die in the middle of an image.
   std::signal(SIGPIPE, SIG_IGN);
+  // So is a limit on the size of files (ulimit -f): EFBIG is said, and cleaned up after.
+  std::signal(SIGXFSZ, SIG_IGN);
   imgconv::install_progress_signal();
   const imgconv::Report report(argc > 0 ? argv[0] : "imgconv");
   const imgconv::Result<int> exit_code =

@@ -26,6 +26,8 @@ constexpr OptionDef kOptions[] = {
     {'s', {"start-offset"}, "SIZE", "where to begin (default: 0)", 1},
     {'l', {"max-length"}, "SIZE", "how much to describe (default: all)", 1},
     kForceShareOption,
+    kUntrustedOption,
+    kLimitOption,
     kOutputOption,
     kObjectOption,
 };

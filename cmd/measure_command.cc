@@ -32,6 +32,8 @@ constexpr OptionDef kOptions[] = {
     kImageOptsOption,
     {'l', {"snapshot"}, "SNAP", "measure the internal snapshot with this ID or name"},
     kForceShareOption,
+    kUntrustedOption,
+    kLimitOption,
     kOutputOption,
     kObjectOption,
 };

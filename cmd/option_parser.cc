@@ -4,6 +4,7 @@
 #include <getopt.h>
 
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 
 namespace imgconv {
@@ -82,9 +83,16 @@ int scan_again_as_upstream(std::span<const OptionDef> table, std::span<char*> ar
 
 }  // namespace
 
-Result<Arguments> parse_arguments(const Report& report, std::span<const OptionDef> table,
+bool is_offered(const Report& report, const OptionDef& option) {
+  return !option.imgconv_only || report.program_name() != "qemu-img";
+}
+
+Result<Arguments> parse_arguments(const Report& report, std::span<const OptionDef> all,
                                   std::span<char*> argv, const OptionHandler& handle_option,
                                   OperandOrder order) {
+  std::vector<OptionDef> table;
+  std::copy_if(all.begin(), all.end(), std::back_inserter(table),
+               [&report](const OptionDef& option) { return is_offered(report, option); });
   const GetoptTables tables = make_tables(table, order);
   const int argc = static_cast<int>(argv.size());
   Arguments arguments;

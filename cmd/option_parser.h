@@ -27,7 +27,12 @@ struct OptionDef {
   /// How many of long_names, from the first on, upstream's program has. A prefix that fits only one
   /// of upstream's options is that one, whatever else was added.
   size_t upstream_names = 0;
+  /// Not there when the program is called qemu-img.
+  bool imgconv_only = false;
 };
+
+/// Whether the program, as it is called, has the option.
+bool is_offered(const Report& report, const OptionDef& option);
 
 inline constexpr int kFirstLongOnlyKey = 256;
 /// Every table has it without listing it.

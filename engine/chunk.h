@@ -65,6 +65,7 @@ struct Chunk {
   /// Sum of the data runs' lengths: how much of the buffer is used.
   uint64_t data_bytes = 0;
   /// Guest range that this chunk brings the copy forward by, areas without work included.
+  uint64_t guest_offset = 0;
   uint64_t advance = 0;
 
   /// Results of reading.
@@ -83,6 +84,7 @@ struct Chunk {
     pieces.clear();
     lost_sectors.clear();
     data_bytes = 0;
+    guest_offset = 0;
     advance = 0;
     bytes_written = 0;
   }

@@ -41,6 +41,10 @@ class ChunkReader {
   /// Memory for the data of one chunk: plan.chunk_capacity bytes.
   std::span<std::byte> make_buffer();
   std::span<const std::byte> bytes_of(const Piece& piece) const;
+  /// What was read, the data runs of the chunk one behind the other.
+  std::span<const std::byte> data_bytes(uint64_t buffer_offset, uint64_t length) const {
+    return buffer_.span().subspan(buffer_offset, length);
+  }
   /// Gives the buffers back, for other chunks on this thread.
   void release_buffers();
 

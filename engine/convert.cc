@@ -9,6 +9,7 @@
 
 #include "engine/concat_source.h"
 #include "engine/convert_bitmaps.h"
+#include "engine/convert_checks.h"
 #include "engine/convert_target.h"
 #include "engine/copy_job.h"
 #include "engine/plan.h"
@@ -32,6 +33,7 @@ Task<Result<ConcatSource>> open_sources(Storage& storage, const ConvertOptions& 
     request.force_share = options.force_share;
     request.refuses_writers = true;
     request.refuse_truncated = true;
+    request.untrusted = options.untrusted;
     CO_ASSIGN_OR_RETURN(std::unique_ptr<ImageChain> chain,
                         co_await open_image(storage, request, messages));
     chains.push_back(std::move(chain));
@@ -57,8 +59,9 @@ Task<Result<void>> load_snapshot(ConcatSource& source, const SnapshotSelector& s
 }
 
 Task<Result<void>> copy(const ConcatSource& source, Image& target, const ConvertPlan& plan,
-                        Executor& executor, Messages& messages, ConvertSummary& summary) {
-  CopyJob job(source, target, plan, executor, messages);
+                        Executor& executor, Messages& messages, CopyWitness* witness,
+                        ConvertSummary& summary) {
+  CopyJob job(source, target, plan, executor, messages, witness);
   CO_RETURN_IF_ERROR(co_await job.run());
   summary.virtual_size = plan.virtual_size;
   summary.bytes_written = job.bytes_written();
@@ -69,10 +72,13 @@ Task<Result<void>> copy(const ConcatSource& source, Image& target, const Convert
 /// Everything that happens between the opened and the closed target.
 Task<Result<void>> fill_target(const ConcatSource& source, ImageChain& target,
                                const ConvertOptions& options, const TargetFacts& facts,
-                               Executor& executor, Messages& messages, ConvertSummary& summary) {
+                               Storage& storage, Messages& messages, ConvertChecks& checks,
+                               ConvertSummary& summary) {
   const SourceFacts source_facts{source.virtual_size(), source.prefers_async()};
   CO_ASSIGN_OR_RETURN(const ConvertPlan plan, make_plan(options, source_facts, facts));
-  CO_RETURN_IF_ERROR(co_await copy(source, target.top(), plan, executor, messages, summary));
+  CO_RETURN_IF_ERROR(checks.begin(facts.is_new_file && facts.is_identity));
+  CO_RETURN_IF_ERROR(co_await copy(source, target.top(), plan, storage.executor(), messages,
+                                   checks.witness(), summary));
   const bool sync = options.target_cache != CacheMode::kUnsafe;
   const Result<void> flushed = co_await target.top().flush(sync);
   if (!flushed) co_return Error(flushed.error()).within(options.target);
@@ -80,6 +86,7 @@ Task<Result<void>> fill_target(const ConcatSource& source, ImageChain& target,
     Image& top = source.parts().front().chain->top();
     CO_RETURN_IF_ERROR(co_await copy_bitmaps(top, target.top(), options, messages));
   }
+  CO_RETURN_IF_ERROR(co_await checks.verify(storage, target, messages));
   co_return ok();
 }
 
@@ -87,7 +94,7 @@ Task<Result<void>> fill_target(const ConcatSource& source, ImageChain& target,
 Task<Result<void>> make_target(Storage& storage, const ConvertOptions& options,
                                const PreparedTarget& prepared, const ConcatSource& source,
                                const TargetStaging& staging, Messages& messages,
-                               ConvertSummary& summary) {
+                               ConvertChecks& checks, ConvertSummary& summary) {
   Result<std::unique_ptr<ImageChain>> target =
       co_await open_target(storage, options, prepared, messages);
   if (!target) {
@@ -102,7 +109,7 @@ Task<Result<void>> make_target(Storage& storage, const ConvertOptions& options,
   if (filled) {
     const TargetFacts facts = target_facts(chain, options, prepared);
     filled =
-        co_await fill_target(source, chain, options, facts, storage.executor(), messages, summary);
+        co_await fill_target(source, chain, options, facts, storage, messages, checks, summary);
   }
   if (filled) filled = co_await staging.complete(chain);
   if (!filled) {
@@ -112,6 +119,7 @@ Task<Result<void>> make_target(Storage& storage, const ConvertOptions& options,
   Result<void> closed = co_await chain.close();
   if (!filled) co_return std::move(filled).error();
   if (!closed) co_return std::move(closed).error().within(options.target);
+  CO_RETURN_IF_ERROR(co_await checks.add_file_digests(storage, chain.top().file().name()));
   CO_RETURN_IF_ERROR(staging.publish(chain));
   co_return ok();
 }
@@ -130,13 +138,15 @@ Task<Result<ConvertSummary>> convert(Storage& storage, const ConvertOptions& opt
   CO_ASSIGN_OR_RETURN(PreparedTarget prepared,
                       co_await prepare_target(storage, options, source.virtual_size(), messages));
   if (options.bitmaps) CO_RETURN_IF_ERROR(check_bitmaps(source, prepared, options));
+  CO_ASSIGN_OR_RETURN(ConvertChecks checks, ConvertChecks::make(options, prepared.has_backing));
   CO_ASSIGN_OR_RETURN(const TargetStaging staging,
                       TargetStaging::begin(storage, options, prepared));
   std::optional<InterruptGuard> interrupt;
   if (staging.needs_interrupt_guard()) interrupt.emplace();
   ConvertSummary summary;
   CO_RETURN_IF_ERROR(
-      co_await make_target(storage, options, prepared, source, staging, messages, summary));
+      co_await make_target(storage, options, prepared, source, staging, messages, checks, summary));
+  summary.digests = checks.take_digests();
   co_return summary;
 }
 

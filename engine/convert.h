@@ -15,6 +15,19 @@
 
 namespace imgconv {
 
+/// --digest: of the disk as guests see it, or of the target's file.
+struct DigestRequest {
+  std::string algorithm;
+  bool of_file = false;
+};
+
+struct DigestValue {
+  DigestRequest request;
+  std::string hexadecimal;
+  /// The value is (also) that of the target's file: sha256sum of it says the same.
+  bool is_of_file = false;
+};
+
 /// What the user asked, after parsing (CLI.md section 2). Combinations were checked by cmd/ as far
 /// as they can be without opening anything.
 struct ConvertOptions {
@@ -26,6 +39,8 @@ struct ConvertOptions {
   bool source_image_opts = false;
   bool target_image_opts = false;
   bool force_share = false;  ///< -U
+  /// --untrusted: the sources come from strangers.
+  std::optional<ImageLimits> untrusted;
   bool compress = false;     ///< -c
   bool skip_create = false;  ///< -n
   bool target_is_zero = false;
@@ -50,6 +65,9 @@ struct ConvertOptions {
   bool replace = false;
   /// Target and name are on the disk when convert() is done, whatever the cache mode.
   bool sync = false;
+  std::vector<DigestRequest> digests;
+  /// The target is read back and compared with what was written.
+  bool verify = false;
 };
 
 /// What the run did; for -v, tests and benchmarks.
@@ -57,6 +75,8 @@ struct ConvertSummary {
   uint64_t virtual_size = 0;
   uint64_t bytes_written = 0;
   uint64_t bytes_zero = 0;
+  /// In the order of ConvertOptions::digests.
+  std::vector<DigestValue> digests;
 };
 
 /// Copies. On error the text is complete, without program name. Arguments must outlive the task.

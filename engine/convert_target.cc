@@ -150,6 +150,7 @@ TargetFacts target_facts(ImageChain& chain, const ConvertOptions& options,
   facts.prefers_async = image.file().prefers_async();
   if (const Result<FileStat> stat = image.file().stat()) {
     facts.request_alignment = stat->request_alignment;
+    facts.is_new_file = !options.skip_create && !stat->is_block_device;
   }
   facts.is_new = !options.skip_create;
   facts.reads_as_zeros_initially = image.reads_as_zeros_initially();

@@ -17,12 +17,13 @@
 namespace imgconv {
 
 CopyJob::CopyJob(const ConcatSource& source, Image& target, const ConvertPlan& plan,
-                 Executor& executor, Messages& messages)
+                 Executor& executor, Messages& messages, CopyWitness* witness)
     : source_(source),
       target_(target),
       plan_(plan),
       executor_(executor),
       messages_(messages),
+      witness_(witness),
       cursor_(source, plan, messages),
       rate_limit_(plan.rate_limit) {}
 
@@ -97,6 +98,7 @@ void CopyJob::fail(Error error) {
   if (has_failed()) return;
   first_error_ = std::move(error);
   turnstile_.stop();
+  if (witness_ != nullptr) witness_->stop();
 }
 
 }  // namespace imgconv

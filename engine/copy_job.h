@@ -10,6 +10,7 @@
 
 #include "engine/chunk.h"
 #include "engine/concat_source.h"
+#include "engine/copy_witness.h"
 #include "engine/extent_cursor.h"
 #include "engine/messages.h"
 #include "engine/plan.h"
@@ -25,9 +26,9 @@ namespace imgconv {
 
 class CopyJob {
  public:
-  /// All must outlive the job.
+  /// All must outlive the job. `witness` may be null; else the plan has is_witnessed.
   CopyJob(const ConcatSource& source, Image& target, const ConvertPlan& plan, Executor& executor,
-          Messages& messages);
+          Messages& messages, CopyWitness* witness = nullptr);
 
   /// Copies everything. The first error, complete with offset.
   Task<Result<void>> run();
@@ -40,6 +41,8 @@ class CopyJob {
   Image& target() { return target_; }
   Executor& executor() { return executor_; }
   Turnstile& turnstile() { return turnstile_; }
+  /// Null: nobody looks at the bytes.
+  CopyWitness* witness() { return witness_; }
   /// Where the target's guest bytes are, when that is one file at a fixed distance.
   const std::optional<HostRun>& identity() const { return identity_; }
 
@@ -60,6 +63,7 @@ class CopyJob {
   const ConvertPlan& plan_;
   Executor& executor_;
   Messages& messages_;
+  CopyWitness* const witness_;
 
   ExtentCursor cursor_;
   RateLimit rate_limit_;

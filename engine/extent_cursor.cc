@@ -181,6 +181,7 @@ Task<Result<void>> ExtentCursor::append_data(Chunk& chunk, uint64_t length) {
 
 Task<Result<bool>> ExtentCursor::next_chunk(Chunk& chunk) {
   chunk.clear();
+  chunk.guest_offset = position_;
   while (position_ < plan_.virtual_size) {
     if (!has_status()) {
       if (mapped_end_ <= position_) CO_RETURN_IF_ERROR(co_await map_more());

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/image_name.h"
+#include "engine/untrusted.h"
 #include "formats/driver.h"
 #include "formats/registry.h"
 #include "loop/try.h"
@@ -28,9 +29,11 @@ struct OpenMode {
   bool metadata_only = false;
   bool refuse_truncated = false;
   bool accept_incomplete = false;
+  std::optional<ImageLimits> limits;
 };
 
 Result<ImageSpec> spec_of_request(const ImageRequest& request) {
+  if (request.untrusted) RETURN_IF_ERROR(check_untrusted_request(request));
   ASSIGN_OR_RETURN(ImageSpec spec, request.image_opts ? parse_image_spec_options(request.name)
                                                       : parse_image_name(request.name));
   if (!request.format.empty()) spec.format = request.format;
@@ -89,6 +92,7 @@ OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const O
   options.metadata_only = mode.metadata_only;
   options.refuse_truncated = mode.refuse_truncated;
   options.accept_incomplete = mode.accept_incomplete;
+  options.limits = mode.limits;
   options.executor = &storage.executor();
   options.raw_offset = spec.raw_offset;
   options.raw_size = spec.raw_size;
@@ -244,6 +248,7 @@ Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const Ima
   mode.metadata_only = request.metadata_only;
   mode.refuse_truncated = request.refuse_truncated;
   mode.accept_incomplete = request.accept_incomplete;
+  mode.limits = request.untrusted;
 
   Result<Layer> top = co_await open_layer(storage, *spec, mode, messages);
   if (!top) co_return within_open(std::move(top).error(), request);
@@ -254,6 +259,10 @@ Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const Ima
         co_await open_backing_layers(storage, std::move(*spec), mode, request, layers, messages));
   }
   auto chain = std::make_unique<ImageChain>(std::move(layers), storage.executor());
+  if (request.untrusted && !request.metadata_only && !request.for_check) {
+    Result<void> checked = co_await check_untrusted_disk(*chain, *request.untrusted);
+    if (!checked) co_return within_open(std::move(checked).error(), request);
+  }
   // An image opened for a check is repaired, never written to as a guest would.
   if (request.writable && !request.for_check) connect_backing(*chain, 0);
   co_return chain;

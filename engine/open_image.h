@@ -10,6 +10,7 @@
 
 #include "engine/image_chain.h"
 #include "engine/messages.h"
+#include "formats/image_limits.h"
 #include "loop/result.h"
 #include "loop/storage.h"
 #include "loop/task.h"
@@ -36,6 +37,8 @@ struct ImageRequest {
   /// As in OpenImageOptions, for every layer.
   bool refuse_truncated = false;
   bool accept_incomplete = false;
+  /// The image comes from a stranger (engine/untrusted.h).
+  std::optional<ImageLimits> untrusted;
   /// Begin errors with "Could not open 'NAME': ".
   bool name_in_errors = true;
 };

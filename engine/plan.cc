@@ -69,8 +69,14 @@ Result<ConvertPlan> make_plan(const ConvertOptions& options, const SourceFacts& 
   plan.reads_async = source.prefers_async;
   plan.writes_async = target.prefers_async;
   plan.target_is_identity = target.is_identity;
-  plan.step = target.is_identity && !plan.reads_async && !plan.writes_async ? CopyStep::kFused
-                                                                            : CopyStep::kTwoTrips;
+  const bool needs_digest = std::any_of(
+      options.digests.begin(), options.digests.end(), [&target](const DigestRequest& request) {
+        return !request.of_file || (target.is_identity && target.is_new_file);
+      });
+  plan.is_witnessed = options.verify || needs_digest;
+  const bool can_fuse =
+      target.is_identity && !plan.reads_async && !plan.writes_async && !plan.is_witnessed;
+  plan.step = can_fuse ? CopyStep::kFused : CopyStep::kTwoTrips;
   if (options.sparse_size != 0) {
     plan.sparse = sparse_rule(options.sparse_size, target.request_alignment);
   }

@@ -32,6 +32,8 @@ struct TargetFacts {
   uint64_t cluster_size = 0;
   /// This run created it.
   bool is_new = false;
+  /// So it did, and as a regular file that held nothing.
+  bool is_new_file = false;
   bool reads_as_zeros_initially = false;
   bool has_backing = false;
   /// Unknown when the backing image could not be asked.
@@ -61,6 +63,8 @@ struct ConvertPlan {
   /// Source or target go through File and not through blocking calls.
   bool reads_async = false;
   bool writes_async = false;
+  /// A CopyWitness looks at the bytes, which must therefore stand in memory: two trips.
+  bool is_witnessed = false;
 
   /// Data is cut into runs of at most this; each run is split by itself.
   uint64_t max_run = 0;

@@ -37,6 +37,10 @@ Task<Result<void>> Worker::copy_chunk() {
     co_return ok();
   }
   if (!chunk_.runs.empty()) CO_RETURN_IF_ERROR(co_await read());
+  if (CopyWitness* const witness = job_.witness()) {
+    const bool gaps_are_zeros = !job_.plan().unallocated_is_backing;
+    CO_RETURN_IF_ERROR(co_await witness->see(chunk_, reader_, gaps_are_zeros, job_.executor()));
+  }
   writes_.clear();
   if (job_.identity()) {
     CO_RETURN_IF_ERROR(co_await write_identity());

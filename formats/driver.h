@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "formats/image.h"
+#include "formats/image_limits.h"
 #include "formats/options.h"
 #include "loop/executor.h"
 #include "loop/file.h"
@@ -33,6 +34,8 @@ struct OpenImageOptions {
   bool accept_incomplete = false;
   /// For `info`: external data file, encryption and backing files are not needed.
   bool metadata_only = false;
+  /// The image comes from a stranger: it names no other file and keeps these limits.
+  std::optional<ImageLimits> limits;
   /// Opens an external data file by the name the image states; the engine's policy decides. Null
   /// refuses.
   std::function<Result<std::unique_ptr<File>>(const std::string& name, bool writable)>

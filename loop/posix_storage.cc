@@ -158,6 +158,14 @@ Result<void> PosixStorage::sync(const std::string& name) {
   return ok();
 }
 
+Result<void> PosixStorage::drop_from_cache(const std::string& name) {
+  RETURN_IF_ERROR(sync(name));
+  ASSIGN_OR_RETURN(const UniqueFd descriptor, open_named("open", name, O_RDONLY));
+  const int error = ::posix_fadvise(descriptor.get(), 0, 0, POSIX_FADV_DONTNEED);
+  if (error != 0) return Error::from_errno(error, fmt::format("Could not read back '{}'", name));
+  return ok();
+}
+
 Result<void> PosixStorage::remove(const std::string& name) {
   if (staged_.erase(name) > 0) return ok();
   if (::unlink(name.c_str()) < 0) return Error::from_errno(errno);

@@ -51,6 +51,9 @@ class Storage {
   virtual Result<void> publish(const std::string& name, bool sync) = 0;
   /// Everything written to NAME is durable when it returns, whatever the cache mode.
   virtual Result<void> sync(const std::string& name) = 0;
+  /// Everything written to NAME is on the device, and reading it reads the device where the system
+  /// can do that (not for files in memory).
+  virtual Result<void> drop_from_cache(const std::string& name) = 0;
   virtual bool exists(const std::string& name) = 0;
   /// True when both names are the same file (device and inode).
   virtual bool is_same_file(const std::string& a, const std::string& b) = 0;

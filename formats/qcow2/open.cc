@@ -5,6 +5,7 @@
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/image_info.h"
+#include "formats/qcow2/limits.h"
 #include "loop/try.h"
 
 namespace imgconv::qcow2 {
@@ -45,6 +46,7 @@ Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file
   parts.remark = options.remark;
   CO_ASSIGN_OR_RETURN(parts.header, co_await read_header(*parts.file, parse_options));
   const Header& header = parts.header;
+  if (options.limits) CO_RETURN_IF_ERROR(check_limits(header, *options.limits));
   if (header.extensions.has_inconsistent_bitmaps) warn_of_bitmaps(header, options);
   CO_ASSIGN_OR_RETURN(parts.data_file, open_data_file(header, options));
   if (header.is_encrypted() && !options.metadata_only) {
@@ -52,9 +54,13 @@ Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file
   }
 
   // check() reads the table itself, after a look at its size.
-  if (!options.for_check) {
-    CO_ASSIGN_OR_RETURN(SnapshotTable table, co_await read_snapshot_table(*parts.file, header));
-    parts.snapshots = std::move(table.snapshots);
+  if (!options.for_check || options.limits) {
+    Result<SnapshotTable> table = co_await read_snapshot_table(*parts.file, header);
+    if (!table && !options.for_check) co_return std::move(table).error();
+    if (table && options.limits) {
+      CO_RETURN_IF_ERROR(check_limits(table->snapshots, *options.limits));
+    }
+    if (table && !options.for_check) parts.snapshots = std::move(table->snapshots);
   }
   Result<std::vector<BitmapInfo>> bitmaps = co_await read_bitmap_directory(*parts.file, header);
   // Who repairs would have to load them (QEMU does); a mere check tells what is wrong.

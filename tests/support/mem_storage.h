@@ -47,6 +47,7 @@ class MemStorage final : public Storage {
   Result<Staging> stage(const std::string& name, bool replaces) override;
   Result<void> publish(const std::string& name, bool sync) override;
   Result<void> sync(const std::string& name) override;
+  Result<void> drop_from_cache(const std::string& name) override { return sync(name); }
   bool exists(const std::string& name) override;
   bool is_same_file(const std::string& a, const std::string& b) override;
   Executor& executor() override { return executor_; }
