@@ -1,6 +1,6 @@
 // ImageLimits: what an image from a stranger may ask of us (--untrusted). Such an image also names
-// no other file. The defaults are those of cmd/README.md, "Untrusted images"; they are far above what
-// images for clouds have and far below what hurts. A value; any thread.
+// no other file. The defaults are those of cmd/README.md, "Untrusted images"; they are far above
+// what images for clouds have and far below what hurts. A value; any thread.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct ImageLimits {
   /// Header extensions that are not known here, all together.
   uint64_t extension_bytes = 64 * kKiB;
   /// Pieces in which the disk is stored; bounds the time that walking over it takes.
-  uint64_t extents = 4 * kMiB;
+  uint64_t extents = kMiB;
   /// Data of the disk for each byte of the file, where there is more of it than
   /// kHarmlessDataBytes: an entry costs eight bytes and can stand for 2 MiB.
   uint64_t expansion = 100;

@@ -319,6 +319,8 @@ def main():
     parser.add_argument("--at-random-times", action="store_true")
     parser.add_argument("--only")
     arguments = parser.parse_args()
+    # LeakSanitizer cannot work in a process that strace traces.
+    os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
     program = os.path.abspath(arguments.imgconv)
     tracing = shutil.which("strace") and run("strace", "-o", "/dev/null", "true").returncode == 0
     if not QEMU_IMG or not (tracing or arguments.at_random_times):
