@@ -60,6 +60,7 @@ Task<Result<void>> write_guest_compressed(Image& image, Executor& executor, uint
       CO_ASSIGN_OR_RETURN(const HostRun run,
                           co_await image.reserve_compressed(guest_offset, *length));
       CO_RETURN_IF_ERROR(co_await run.file->write(run.host_offset, room.span().first(*length)));
+      CO_RETURN_IF_ERROR(co_await image.link(guest_offset, cluster.size()));
     } else {
       CO_RETURN_IF_ERROR(co_await write_guest(image, guest_offset, cluster));
     }

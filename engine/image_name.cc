@@ -143,6 +143,20 @@ Result<void> take_backing(ImageSpec& spec, NameOptions& options) {
   return ok();
 }
 
+/// A file, or a raw image that is all of one.
+Result<FileSpec> take_data_file(NameOptions options) {
+  const auto driver = options.find("driver");
+  if (driver == options.end() || driver->second.text != "raw") return take_file(std::move(options));
+  NameOptions file = take_group(options, "file");
+  options.erase("driver");
+  if (file.empty()) return Error(EINVAL, "A block device must be specified for \"file\"");
+  for (const auto& [name, value] : options) {
+    if (contains(kNeutralOptions, name)) continue;
+    return Error(EINVAL, fmt::format("Block format 'raw' does not support the option '{}'", name));
+  }
+  return take_file(std::move(file));
+}
+
 Result<void> take_files(ImageSpec& spec, NameOptions& options, bool is_backing) {
   for (const std::string_view role : {"file", "data-file"}) {
     const std::optional<std::string> reference = take(options, role);
@@ -150,7 +164,7 @@ Result<void> take_files(ImageSpec& spec, NameOptions& options, bool is_backing) 
   }
   NameOptions data_file = take_group(options, "data-file");
   if (!data_file.empty()) {
-    ASSIGN_OR_RETURN(spec.data_file, take_file(std::move(data_file)));
+    ASSIGN_OR_RETURN(spec.data_file, take_data_file(std::move(data_file)));
   }
   NameOptions file = take_group(options, "file");
   if (!file.empty()) {

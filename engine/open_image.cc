@@ -105,6 +105,7 @@ OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const O
     if (override) {
       path = override->path;
     } else {
+      if (name.empty()) return Error(EINVAL, "'data-file' is required for this image");
       ASSIGN_OR_RETURN(path, path_of_name(name));
     }
     OpenFileOptions file_options;
@@ -149,6 +150,9 @@ Task<Result<Layer>> open_layer(Storage& storage, ImageSpec& spec, const OpenMode
   layer.format = spec.format;
   OpenImageOptions options = driver_options(storage, spec, mode, messages);
   CO_ASSIGN_OR_RETURN(layer.image, co_await driver->open(std::move(file), std::move(options)));
+  if (spec.data_file && !mode.metadata_only && layer.image->files().size() < 2) {
+    co_return Error(EINVAL, "'data-file' can only be set for images with an external data file");
+  }
   co_return layer;
 }
 

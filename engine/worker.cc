@@ -213,7 +213,7 @@ Task<Result<void>> Worker::write() {
 
 Task<Result<void>> Worker::link() {
   for (const Piece& piece : chunk_.pieces) {
-    if (piece.kind != PieceKind::kData) continue;
+    if (piece.kind == PieceKind::kZero) continue;
     const Result<void> outcome = co_await job_.target().link(piece.guest_offset, piece.length);
     if (!outcome) co_return write_error(piece.guest_offset, outcome.error());
   }

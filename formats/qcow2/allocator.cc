@@ -5,8 +5,10 @@
 #include <cerrno>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "formats/qcow2/corruption.h"
-#include "formats/qcow2/create_layout.h"
+#include "formats/qcow2/refcount_space.h"
 #include "loop/units.h"
 
 namespace imgconv::qcow2 {
@@ -25,35 +27,14 @@ Allocator::Allocator(Refcounts& refcounts, unsigned cluster_bits, FileFacts file
       frees_late_(file.frees_late),
       high_water_(clusters_for(file.length, cluster_bits).value()) {}
 
-void Allocator::unprotect(HostClusters range) {
-  std::erase_if(protected_, [range](const HostClusters& taken) {
-    return taken.first == range.first && taken.clusters == range.clusters;
-  });
-}
-
-void Allocator::protect_tables(std::vector<uint64_t> host_clusters) {
-  std::sort(host_clusters.begin(), host_clusters.end());
-  protected_tables_ = std::move(host_clusters);
-}
-
-void Allocator::unprotect_table(uint64_t host_cluster) {
-  const auto range = std::ranges::equal_range(protected_tables_, host_cluster);
-  protected_tables_.erase(range.begin(), range.end());
-}
-
-void Allocator::unprotect_at(uint64_t first_host_cluster) {
-  std::erase_if(protected_, [first_host_cluster](const HostClusters& range) {
-    return range.first == first_host_cluster;
-  });
-}
-
-Task<Result<AllocatedClusters>> Allocator::allocate(uint64_t clusters) {
+Task<Result<AllocatedClusters>> Allocator::allocate(uint64_t clusters, std::string_view use) {
   assert(clusters > 0);
   const uint64_t untouched_from = high_water_;
   for (;;) {
     CO_ASSIGN_OR_RETURN(const HostClusters run, co_await take_free(clusters));
     const std::optional<uint64_t> uncounted = first_uncounted(run);
     if (!uncounted) {
+      CO_RETURN_IF_ERROR(check_place(run, use));
       CO_RETURN_IF_ERROR(co_await refcounts_.increment(run));
       const bool is_new_space = run.first >= untouched_from && extends_with_zeros_;
       note_use(run);
@@ -73,25 +54,27 @@ Task<Result<HostClusters>> Allocator::allocate_contiguous(uint64_t clusters) {
 Task<Result<HostClusters>> Allocator::take_free(uint64_t clusters) {
   CO_ASSIGN_OR_RETURN(const HostClusters run,
                       co_await refcounts_.find_free(first_candidate_, clusters));
-  CO_RETURN_IF_ERROR(check_unprotected(run));
   first_candidate_ = run.end();
   co_return run;
 }
 
-Result<void> Allocator::check_unprotected(HostClusters range) const {
+Result<void> Allocator::check_place(HostClusters range, std::string_view use) const {
+  if (range.first == 0 && !use.empty()) {
+    return corruption(fmt::format("Preventing invalid allocation of {} at offset 0", use));
+  }
+  return check_unprotected(range);
+}
+
+Result<void> Allocator::check_unprotected(HostClusters range,
+                                          std::optional<MetadataKind> allowed) const {
   // Host offsets have 56 bits (QCOW2.md 3).
   if (range.end() > uint64_t{1} << (56 - cluster_bits_)) {
     return Error::from_errno(EFBIG);
   }
-  const auto overlaps = [range](const HostClusters& taken) {
-    return range.first < taken.end() && taken.first < range.end();
-  };
-  const auto table = std::ranges::lower_bound(protected_tables_, range.first);
-  const bool holds_table = table != protected_tables_.end() && *table < range.end();
-  if (holds_table || std::ranges::any_of(protected_, overlaps)) {
-    return corruption("Preventing invalid write on metadata");
-  }
-  return ok();
+  const std::optional<MetadataKind> kind = protected_.find(range, allowed);
+  if (!kind) return ok();
+  return corruption(
+      fmt::format("Preventing invalid write on metadata (overlaps with {})", metadata_name(*kind)));
 }
 
 void Allocator::note_use(HostClusters range) { high_water_ = std::max(high_water_, range.end()); }
@@ -113,6 +96,7 @@ Task<Result<void>> Allocator::add_block(uint64_t uncounted_cluster) {
     CO_RETURN_IF_ERROR(co_await add_block(place.first));
     co_return ok();
   }
+  CO_RETURN_IF_ERROR(check_place(place, "refcount block"));
   CO_RETURN_IF_ERROR(co_await refcounts_.add_block(block_index, place.first));
   CO_RETURN_IF_ERROR(co_await refcounts_.increment(place));
   note_use(place);
@@ -160,8 +144,8 @@ Task<Result<uint64_t>> Allocator::move_table(uint64_t start, uint64_t further_cl
   note_use(area);
   const HostClusters old = refcounts_.table_range();
   refcounts_.move_table(table);
-  protect(table);
-  unprotect(old);
+  protected_.add(table, MetadataKind::kRefcountTable);
+  protected_.remove(old);
   if (frees_late_) {
     old_tables_.push_back(old);
   } else {
@@ -169,6 +153,13 @@ Task<Result<uint64_t>> Allocator::move_table(uint64_t start, uint64_t further_cl
     CO_RETURN_IF_ERROR(co_await release_unused(old));
   }
   co_return area.end();
+}
+
+Task<Result<void>> Allocator::take(HostClusters range) {
+  CO_RETURN_IF_ERROR(check_unprotected(range));
+  CO_RETURN_IF_ERROR(co_await refcounts_.increment(range));
+  note_use(range);
+  co_return ok();
 }
 
 Task<Result<uint64_t>> Allocator::allocate_bytes(uint64_t bytes) {
@@ -184,7 +175,7 @@ Task<Result<uint64_t>> Allocator::allocate_bytes(uint64_t bytes) {
     CO_RETURN_IF_ERROR(co_await refcounts_.increment({offset >> cluster_bits_, 1}));
   } else {
     const uint64_t blocks_before = added_blocks_;
-    CO_ASSIGN_OR_RETURN(const AllocatedClusters added, co_await allocate(1));
+    CO_ASSIGN_OR_RETURN(const AllocatedClusters added, co_await allocate(1, "compressed cluster"));
     const uint64_t added_offset = added.clusters.first << cluster_bits_;
     // QEMU forgets the old cluster when it had to add a block.
     const bool goes_on = offset != 0 && added_blocks_ == blocks_before;
@@ -202,7 +193,6 @@ Task<Result<uint64_t>> Allocator::allocate_bytes(uint64_t bytes) {
 
 void Allocator::restart(uint64_t end_cluster) {
   protected_.clear();
-  protected_tables_.clear();
   first_candidate_ = 0;
   next_free_byte_ = 0;
   high_water_ = std::max(high_water_, end_cluster);
@@ -210,7 +200,7 @@ void Allocator::restart(uint64_t end_cluster) {
 
 Task<Result<void>> Allocator::release(HostClusters range) {
   if (!frees_late_) {
-    CO_RETURN_IF_ERROR(co_await release_unused(range));
+    CO_RETURN_IF_ERROR(co_await free(range));
     co_return ok();
   }
   if (!released_.empty() && released_.back().end() == range.first) {
@@ -226,8 +216,19 @@ bool Allocator::has_many_released() const { return released_.size() >= kManyRele
 Task<Result<void>> Allocator::free_released() {
   const std::vector<HostClusters> ranges = std::exchange(released_, {});
   for (const HostClusters range : ranges) {
-    CO_RETURN_IF_ERROR(co_await release_unused(range));
+    CO_RETURN_IF_ERROR(co_await free(range));
   }
+  co_return ok();
+}
+
+Task<Result<void>> Allocator::free(HostClusters range) {
+  const Result<bool> freed = co_await release_unused(range);
+  if (freed) co_return ok();
+  // A count is too low for those who use the cluster. Nothing of theirs is harmed by that.
+  const int code = freed.error().code();
+  const bool is_miscounted = code == EINVAL || code == EAGAIN || code == EFBIG;
+  if (!is_miscounted) co_return Error(freed.error());
+  if (remark_) remark_("qcow2_free_clusters failed: " + errno_text(code));
   co_return ok();
 }
 

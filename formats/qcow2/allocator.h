@@ -7,9 +7,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "formats/qcow2/protected_clusters.h"
 #include "formats/qcow2/refcount.h"
 #include "loop/result.h"
 #include "loop/task.h"
@@ -37,20 +42,14 @@ class Allocator {
   Allocator(Refcounts& refcounts, unsigned cluster_bits, FileFacts file);
 
   /// Clusters that must never be handed out, whatever the refcounts of a damaged image say.
-  void protect(HostClusters range) { protected_.push_back(range); }
-  /// The range that was protected need not be any more.
-  void unprotect(HostClusters range);
-  /// protect() for many clusters that stand alone: tables and refcount blocks. Once.
-  void protect_tables(std::vector<uint64_t> host_clusters);
-  /// The table moved; its refcount decides about the old place.
-  void unprotect_table(uint64_t host_cluster);
-  /// A range of its own moved: what protect() said of the one that begins here is void.
-  void unprotect_at(uint64_t first_host_cluster);
-  /// EIO when the range holds metadata, which no data may overwrite.
-  Result<void> check_unprotected(HostClusters range) const;
+  ProtectedClusters& protected_clusters() { return protected_; }
+  /// EIO when the range holds metadata of another kind than `allowed`.
+  Result<void> check_unprotected(HostClusters range,
+                                 std::optional<MetadataKind> allowed = std::nullopt) const;
 
-  /// So many free clusters that follow each other, the first that are found.
-  Task<Result<AllocatedClusters>> allocate(uint64_t clusters);
+  /// So many free clusters that follow each other, the first that are found. `use`: what for, as a
+  /// report of damage names it.
+  Task<Result<AllocatedClusters>> allocate(uint64_t clusters, std::string_view use = "");
   /// The same for tables, which are written as a whole.
   Task<Result<HostClusters>> allocate_contiguous(uint64_t clusters);
   /// Counts [start, the end that is returned) as used, where it puts the refcount table and what
@@ -58,6 +57,8 @@ class Allocator {
   /// `leaves_room`: half as many table entries again, so that growing stays rare. Requires: nothing
   /// from `start` on is in use.
   Task<Result<uint64_t>> move_table(uint64_t start, uint64_t further_clusters, bool leaves_room);
+  /// Counts these clusters as used. Requires: they are free and there are blocks that count them.
+  Task<Result<void>> take(HostClusters range);
   /// Room for one compressed stream: behind the last one if it fits there (QCOW2.md 4.2). Adds one
   /// to the count of every cluster it touches. Requires: 0 < bytes < cluster size.
   Task<Result<uint64_t>> allocate_bytes(uint64_t bytes);
@@ -71,6 +72,10 @@ class Allocator {
   Task<Result<bool>> release_unused(HostClusters range);
   /// Requires: the file refers to nothing that was released; a flush has seen to it.
   Task<Result<void>> free_released();
+  /// Who hears of clusters that cannot be freed, since their counts are wrong: they may leak.
+  void set_remark(std::function<void(const std::string& line)> remark) {
+    remark_ = std::move(remark);
+  }
   bool has_released() const { return !released_.empty(); }
   /// So much was released that a flush is worth its time.
   bool has_many_released() const;
@@ -84,8 +89,11 @@ class Allocator {
   void cut_file(uint64_t end_cluster) { high_water_ = std::min(high_water_, end_cluster); }
 
  private:
-  /// Free clusters that nobody is offered again, but not yet counted.
+  /// Free clusters that nobody is offered again, but not yet counted nor checked.
   Task<Result<HostClusters>> take_free(uint64_t clusters);
+  Result<void> check_place(HostClusters range, std::string_view use) const;
+  /// release_unused(), except that a wrong count is only told of.
+  Task<Result<void>> free(HostClusters range);
   /// The first cluster of the range for which there is no refcount block.
   std::optional<uint64_t> first_uncounted(HostClusters range) const;
   /// Adds the block for that cluster, or one that must be there before.
@@ -96,9 +104,8 @@ class Allocator {
   const unsigned cluster_bits_;
   const bool extends_with_zeros_;
   const bool frees_late_;
-  std::vector<HostClusters> protected_;
-  /// Ascending.
-  std::vector<uint64_t> protected_tables_;
+  ProtectedClusters protected_;
+  std::function<void(const std::string& line)> remark_;
   /// Where the search for free clusters begins: smaller gaps may have been passed over.
   uint64_t first_candidate_ = 0;
   /// No cluster from here on was ever used.

@@ -7,7 +7,7 @@
 #include <limits>
 #include <vector>
 
-#include "formats/qcow2/create_layout.h"
+#include "formats/qcow2/refcount_space.h"
 #include "formats/qcow2/refcount_width.h"
 #include "loop/units.h"
 

@@ -144,7 +144,7 @@ Task<Result<void>> Bitmaps::store() {
   CO_RETURN_IF_ERROR(co_await point_to(extension));
   if (old) {
     const HostClusters place = directory_place(*old);
-    writer_->allocator().unprotect(place);
+    writer_->allocator().protected_clusters().remove(place);
     released_.push_back(place);
   }
   stored_.clear();
@@ -174,7 +174,7 @@ Task<Result<BitmapsExtension>> Bitmaps::write_directory() {
                           clusters_for(directory.size(), header_.cluster_bits).value()));
   const HostOffset offset(place.first << header_.cluster_bits);
   CO_RETURN_IF_ERROR(co_await io_.write_one(offset.bytes(), directory));
-  writer_->allocator().protect(place);
+  writer_->allocator().protected_clusters().add(place, MetadataKind::kBitmapDirectory);
   co_return BitmapsExtension{static_cast<uint32_t>(infos.size()), directory.size(), offset};
 }
 

@@ -1,6 +1,6 @@
-// create: a new, empty qcow2 image, byte for byte as QEMU lays it out (QCOW2.md 11; where one
-// refcount block is not enough our order of blocks differs). The options of -o and their checks are
-// in create_options.h. Loop thread only.
+// create: a new, empty qcow2 image, byte for byte as QEMU lays it out (QCOW2.md 11). The options of
+// -o and their checks are in create_options.h, what places tables and data is the Writer that also
+// serves images that exist. Loop thread only.
 #pragma once
 
 #include "formats/driver.h"

@@ -1,5 +1,5 @@
 // What -o may say for a new qcow2 image, and the checks that need no file (CLI.md 4). The result is
-// a Header without table offsets: where things go is create_layout.h's. Pure, any thread.
+// a Header without table offsets: where things go is for create.h. Pure, any thread.
 #pragma once
 
 #include <cstdint>

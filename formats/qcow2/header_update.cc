@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "formats/byteorder.h"
@@ -82,6 +83,15 @@ Task<Result<void>> update_header(File& file, const Header& header) {
     co_return ok();
   }
   CO_RETURN_IF_ERROR(co_await write_step(file, 0, cluster));
+  co_return ok();
+}
+
+Task<Result<void>> clear_unknown_features(File& file, Header& header) {
+  const uint64_t kept = header.autoclear_features & kAutoclearKnown;
+  const bool drops_bitmaps = std::exchange(header.extensions.has_inconsistent_bitmaps, false);
+  if (kept == header.autoclear_features && !drops_bitmaps) co_return ok();
+  header.autoclear_features = kept;
+  CO_RETURN_IF_ERROR(co_await update_header(file, header));
   co_return ok();
 }
 

@@ -15,4 +15,9 @@ namespace imgconv::qcow2 {
 /// written at once if more than one sector changes. Arguments must outlive the task.
 Task<Result<void>> update_header(File& file, const Header& header);
 
+/// Takes back what the header promises and we do not keep up: autoclear features that we do not
+/// know (QCOW2.md 1.3), and bitmaps that somebody else has not kept up to date, which must not come
+/// back with the next bitmap. For who is about to change the image.
+Task<Result<void>> clear_unknown_features(File& file, Header& header);
+
 }  // namespace imgconv::qcow2

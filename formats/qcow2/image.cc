@@ -32,13 +32,14 @@ Qcow2Image::Qcow2Image(Parts parts)
 Task<Result<ExtentList>> Qcow2Image::map(uint64_t guest_offset, uint64_t length) {
   assert(length > 0);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(check_usable());
   if (!has_preallocated_metadata_) {
     has_preallocated_metadata_ = co_await detect_preallocation();
   }
   ExtentList extents;
   const Result<void> result = co_await map_tables(guest_offset, guest_offset + length, extents);
   // Damage further on is reported when the caller gets there.
-  if (!result && extents.empty()) co_return remark(result.error());
+  if (!result && extents.empty()) co_return co_await remark(result.error());
   if (*has_preallocated_metadata_) {
     ExtentList pieces;
     const bool refuses_truncated = tables_.refuses_truncated();
@@ -79,7 +80,7 @@ Task<bool> Qcow2Image::detect_preallocation() {
   if (writer_) {
     const Result<bool> found =
         co_await qcow2::has_preallocated_metadata(header(), *parts_.file, writer_->refcounts());
-    if (!found) static_cast<void>(remark(found.error()));
+    if (!found) static_cast<void>(co_await remark(found.error()));
     co_return found&&* found;
   }
   Refcounts refcounts(parts_.header, io_);
@@ -88,14 +89,38 @@ Task<bool> Qcow2Image::detect_preallocation() {
   const Result<bool> found =
       co_await qcow2::has_preallocated_metadata(header(), *parts_.file, refcounts);
   // Refcounts that cannot be read are no obstacle to reading data.
-  if (!found) static_cast<void>(remark(found.error()));
+  if (!found) static_cast<void>(co_await remark(found.error()));
   co_return found&&* found;
 }
 
-Error Qcow2Image::remark(const Error& error) {
-  if (!is_corruption(error) || !parts_.remark) return error;
-  if (!std::exchange(has_remarked_, true)) parts_.remark(error.hint());
-  return {error.code(), error.text()};
+Task<Error> Qcow2Image::remark(Error error) {
+  if (!is_corruption(error)) co_return error;
+  const bool is_news = !std::exchange(has_remarked_, true) || (writer_ && !is_given_up_);
+  if (is_news && parts_.remark) parts_.remark(writer_ ? marking_line(error) : error.hint());
+  if (is_news && writer_) {
+    is_given_up_ = true;
+    parts_.header.incompatible_features |= kIncompatCorrupt;
+    // A failure would be about the mark, and the damage is what the caller must hear of.
+    const Result<void> ignored = co_await write_incompatible_features();
+    static_cast<void>(ignored);
+  }
+  if (!parts_.remark) co_return error;
+  co_return Error(error.code(), error.text());
+}
+
+Result<void> Qcow2Image::check_usable() const {
+  if (is_given_up_) return Error::from_errno(ENOMEDIUM);
+  return ok();
+}
+
+Task<Result<void>> Qcow2Image::write_incompatible_features() {
+  // Version 2 has no room for it.
+  if (header().version < 3) co_return ok();
+  std::array<std::byte, 8> bits;
+  store_be(bits.data(), header().incompatible_features);
+  CO_RETURN_IF_ERROR(co_await io_.write_one(offsetof(RawHeader, incompatible_features), bits));
+  CO_RETURN_IF_ERROR(co_await parts_.file->flush());
+  co_return ok();
 }
 
 Task<Result<void>> Qcow2Image::load_snapshot(const std::string& id_or_name) {
@@ -138,17 +163,19 @@ Task<Result<void>> Qcow2Image::record_write(uint64_t guest_offset, uint64_t leng
 Task<Result<std::vector<HostRun>>> Qcow2Image::reserve(uint64_t guest_offset, uint64_t length) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(check_usable());
   CO_RETURN_IF_ERROR(co_await record_write(guest_offset, length));
   Result<std::vector<HostRun>> runs = co_await writer_->reserve(guest_offset, length);
-  if (!runs) co_return remark(runs.error());
+  if (!runs) co_return co_await remark(runs.error());
   co_return runs;
 }
 
 Task<Result<void>> Qcow2Image::link(uint64_t guest_offset, uint64_t length) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(check_usable());
   Result<void> done = co_await writer_->link(guest_offset, length);
-  if (!done) co_return remark(done.error());
+  if (!done) co_return co_await remark(done.error());
   co_return done;
 }
 
@@ -156,9 +183,10 @@ Task<Result<void>> Qcow2Image::write_zeroes(uint64_t guest_offset, uint64_t leng
                                             bool may_unmap) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(check_usable());
   CO_RETURN_IF_ERROR(co_await record_write(guest_offset, length));
   Result<void> done = co_await writer_->write_zeroes(guest_offset, length, may_unmap);
-  if (!done) co_return remark(done.error());
+  if (!done) co_return co_await remark(done.error());
   co_return done;
 }
 
@@ -170,9 +198,10 @@ std::optional<CompressionInfo> Qcow2Image::compression() const {
 Task<Result<HostRun>> Qcow2Image::reserve_compressed(uint64_t guest_offset, uint64_t payload) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(check_usable());
   CO_RETURN_IF_ERROR(co_await record_write(guest_offset, header().cluster_size()));
   Result<HostRun> run = co_await writer_->reserve_compressed(guest_offset, payload);
-  if (!run) co_return remark(run.error());
+  if (!run) co_return co_await remark(run.error());
   co_return run;
 }
 
@@ -192,15 +221,17 @@ bool Qcow2Image::reads_as_zeros_initially() const {
 
 Task<Result<void>> Qcow2Image::flush(bool sync) {
   const CoMutex::Guard guard = co_await mutex_.lock();
-  if (writer_) {
-    CO_RETURN_IF_ERROR(co_await writer_->flush(sync));
-  }
-  co_return ok();
+  CO_RETURN_IF_ERROR(check_usable());
+  if (!writer_) co_return ok();
+  Result<void> flushed = co_await writer_->flush(sync);
+  if (!flushed) co_return co_await remark(flushed.error());
+  co_return flushed;
 }
 
 Task<Result<void>> Qcow2Image::change_backing(const std::string& name, const std::string& format) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(check_usable());
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
   CO_RETURN_IF_ERROR(co_await qcow2::change_backing(io_, parts_.header, name, format));
   parts_.info.backing_file = name;
@@ -217,17 +248,17 @@ std::vector<File*> Qcow2Image::files() {
 
 Task<Result<void>> Qcow2Image::mark_complete() {
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(check_usable());
   if (!header().is_corrupt()) co_return ok();
   parts_.header.incompatible_features &= ~kIncompatCorrupt;
-  std::array<std::byte, 8> bits;
-  store_be(bits.data(), header().incompatible_features);
-  CO_RETURN_IF_ERROR(co_await io_.write_one(offsetof(RawHeader, incompatible_features), bits));
+  CO_RETURN_IF_ERROR(co_await write_incompatible_features());
   co_return ok();
 }
 
 Task<Result<void>> Qcow2Image::make_empty() {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(check_usable());
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
   if (!can_cut_back(header())) {
     CO_RETURN_IF_ERROR(co_await empty_tables(*writer_, header()));
@@ -241,13 +272,15 @@ Task<Result<void>> Qcow2Image::make_empty() {
 
 Task<Result<void>> Qcow2Image::close() {
   const CoMutex::Guard guard = co_await mutex_.lock();
-  if (!writer_) co_return ok();
+  // What is corrupt is left as it is; the request that found it has failed.
+  if (!writer_ || is_given_up_) co_return ok();
   Result<void> stored;
   if (bitmaps_) stored = co_await bitmaps_->store();
   // Also after a failure, which is the more interesting error then.
   Result<void> closed = co_await writer_->close();
-  if (!stored) co_return stored;
-  co_return closed;
+  if (!stored) co_return co_await remark(stored.error());
+  if (!closed) co_return co_await remark(closed.error());
+  co_return ok();
 }
 
 }  // namespace imgconv::qcow2

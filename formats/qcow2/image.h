@@ -77,15 +77,19 @@ class Qcow2Image final : public Image {
   Task<Result<void>> start_writing();
   /// After an operation: what it found damaged is said, and info() tells the size and the snapshots
   /// there are now.
-  Result<void> finish_operation(Result<void> result);
+  Task<Result<void>> finish_operation(Result<void> result);
   /// Runs what may change the size of the disk, and adapts the bitmaps to it.
   Task<Result<void>> with_bitmaps(Task<Result<void>> operation);
   Task<Result<void>> map_tables(uint64_t guest_offset, uint64_t guest_end, ExtentList& extents);
   Task<bool> detect_preallocation();
   /// To be called before the guest's bytes in the range change.
   Task<Result<void>> record_write(uint64_t guest_offset, uint64_t length);
-  /// Says what is damaged, once for an image; the error that is left says only that it failed.
-  Error remark(const Error& error);
+  /// Says what is damaged, once for an image; the error that is left says only that it failed. An
+  /// image that is open for writing is marked corrupt, and is of no more use to anybody.
+  Task<Error> remark(Error error);
+  Task<Result<void>> write_incompatible_features();
+  /// ENOMEDIUM after remark() gave the image up.
+  Result<void> check_usable() const;
   File& data_file() { return parts_.data_file ? *parts_.data_file : *parts_.file; }
   const Header& header() const { return parts_.header; }
 
@@ -99,6 +103,7 @@ class Qcow2Image final : public Image {
   /// Null when the directory could not be read.
   std::unique_ptr<Bitmaps> bitmaps_;
   bool has_remarked_ = false;
+  bool is_given_up_ = false;
   /// Is the file's allocation asked for where data is? Unknown before the first map().
   std::optional<bool> has_preallocated_metadata_;
 };

@@ -12,12 +12,12 @@
 
 namespace imgconv::qcow2 {
 
-Result<void> Qcow2Image::finish_operation(Result<void> result) {
+Task<Result<void>> Qcow2Image::finish_operation(Result<void> result) {
   parts_.info.virtual_size = header().guest_size();
   parts_.info.snapshots.clear();
   for (const Snapshot& snapshot : parts_.snapshots) parts_.info.snapshots.push_back(snapshot.info);
-  if (!result) return remark(result.error());
-  return result;
+  if (!result) co_return co_await remark(result.error());
+  co_return result;
 }
 
 Task<Result<void>> Qcow2Image::with_bitmaps(Task<Result<void>> operation) {
@@ -36,7 +36,7 @@ Task<Result<void>> Qcow2Image::resize(const ResizeRequest& request) {
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
   Result<void> resized =
       co_await with_bitmaps(qcow2::resize(*writer_, parts_.data_file.get(), request));
-  co_return finish_operation(std::move(resized));
+  co_return co_await finish_operation(std::move(resized));
 }
 
 Task<Result<void>> Qcow2Image::create_snapshot(const SnapshotInfo& info) {
@@ -44,7 +44,7 @@ Task<Result<void>> Qcow2Image::create_snapshot(const SnapshotInfo& info) {
   const CoMutex::Guard guard = co_await mutex_.lock();
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
   Result<void> created = co_await qcow2::create_snapshot(*writer_, parts_.snapshots, info);
-  co_return finish_operation(std::move(created));
+  co_return co_await finish_operation(std::move(created));
 }
 
 Task<Result<void>> Qcow2Image::apply_snapshot(const std::string& id_or_name) {
@@ -55,7 +55,7 @@ Task<Result<void>> Qcow2Image::apply_snapshot(const std::string& id_or_name) {
   }
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
   Result<void> applied = co_await qcow2::apply_snapshot(*writer_, parts_.snapshots, id_or_name);
-  Result<void> result = finish_operation(std::move(applied));
+  Result<void> result = co_await finish_operation(std::move(applied));
   if (result) co_return ok();
   const Error& cause = result.error();
   Error failure = Error::from_errno(cause.code(), "Failed to load snapshot");
@@ -68,7 +68,7 @@ Task<Result<void>> Qcow2Image::delete_snapshot(const std::string& name) {
   const CoMutex::Guard guard = co_await mutex_.lock();
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
   Result<void> deleted = co_await qcow2::delete_snapshot(*writer_, parts_.snapshots, name);
-  co_return finish_operation(std::move(deleted));
+  co_return co_await finish_operation(std::move(deleted));
 }
 
 Task<Result<void>> Qcow2Image::amend(const AmendRequest& request) {
@@ -77,7 +77,7 @@ Task<Result<void>> Qcow2Image::amend(const AmendRequest& request) {
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
   Result<void> amended = co_await with_bitmaps(
       qcow2::amend(*writer_, parts_.data_file.get(), parts_.snapshots, request));
-  co_return finish_operation(std::move(amended));
+  co_return co_await finish_operation(std::move(amended));
 }
 
 }  // namespace imgconv::qcow2

@@ -92,7 +92,7 @@ Task<Result<void>> L1References::visit(Change change, HostClusters clusters) {
       CO_ASSIGN_OR_RETURN(const bool became_free,
                           co_await metadata_.allocator.release_unused({cluster, 1}));
       if (became_free) {
-        metadata_.allocator.unprotect_table(cluster);
+        metadata_.allocator.protected_clusters().remove_table(cluster);
         if (!freed_.empty() && freed_.back().end() == cluster) {
           ++freed_.back().clusters;
         } else {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "formats/byteorder.h"
@@ -75,6 +76,7 @@ class L2Tables {
   Task<Result<void>> copy_table(uint64_t l1_index, HostOffset table_offset);
 
   bool has_dirty_tables() const { return cache_.has_dirty(); }
+  std::span<TableCache::Page* const> dirty_pages() const { return cache_.dirty_pages(); }
   bool is_l1_dirty() const { return dirty_begin_ != dirty_end_; }
   void set_l1(uint64_t l1_index, L1Entry entry);
   /// From now on the L1 table is this one, which stands at `offset` in the file already.

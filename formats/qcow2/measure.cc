@@ -5,9 +5,9 @@
 #include <cerrno>
 #include <string>
 
-#include "formats/qcow2/create_layout.h"
 #include "formats/qcow2/create_options.h"
 #include "formats/qcow2/on_disk.h"
+#include "formats/qcow2/refcount_space.h"
 #include "loop/try.h"
 #include "loop/units.h"
 

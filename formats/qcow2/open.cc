@@ -3,6 +3,7 @@
 
 #include "formats/qcow2/bitmap_directory.h"
 #include "formats/qcow2/check.h"
+#include "formats/qcow2/header_update.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/image_info.h"
 #include "formats/qcow2/limits.h"
@@ -15,10 +16,8 @@ namespace {
 Result<std::unique_ptr<File>> open_data_file(const Header& header,
                                              const OpenImageOptions& options) {
   if (!header.has_data_file() || options.metadata_only) return std::unique_ptr<File>();
-  if (!header.extensions.data_file || !options.open_data_file) {
-    return Error(EINVAL, "'data-file' is required for this image");
-  }
-  return options.open_data_file(*header.extensions.data_file, options.writable);
+  if (!options.open_data_file) return Error(EINVAL, "'data-file' is required for this image");
+  return options.open_data_file(header.extensions.data_file.value_or(""), options.writable);
 }
 
 void warn_of_bitmaps(const Header& header, const OpenImageOptions& options) {
@@ -80,6 +79,9 @@ Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file
 Task<Result<void>> Qcow2Image::load_tables(const OpenImageOptions& options) {
   if (options.metadata_only) co_return ok();
   if (options.refuse_truncated) tables_.refuse_truncated();
+  if (options.writable) {
+    CO_RETURN_IF_ERROR(co_await clear_unknown_features(*parts_.file, parts_.header));
+  }
   if (options.writable && !options.for_check && header().is_dirty()) {
     CO_RETURN_IF_ERROR(co_await repair_dirty_image());
   }
@@ -111,6 +113,7 @@ Task<Result<void>> Qcow2Image::start_writing() {
   CO_ASSIGN_OR_RETURN(const FileStat stat, parts_.file->stat());
   const Allocator::FileFacts facts{stat.length, stat.extends_with_zeros, !stat.ignores_flush};
   writer_ = std::make_unique<Writer>(parts_.header, io_, tables_, data_file(), facts);
+  if (parts_.remark) writer_->set_remark(parts_.remark);
   CO_RETURN_IF_ERROR(co_await writer_->start());
   if (bitmaps_) {
     CO_RETURN_IF_ERROR(co_await bitmaps_->start_writing(*writer_));

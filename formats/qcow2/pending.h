@@ -21,6 +21,9 @@ struct PendingRun {
   unsigned holders = 0;
   /// The space was allocated for it, rather than being the cluster's own.
   bool is_new_space = false;
+  /// Bytes of the one cluster's compressed stream, which begins at `host_offset`; 0: plain
+  /// clusters.
+  uint64_t payload = 0;
 };
 
 class PendingClusters {

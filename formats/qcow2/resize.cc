@@ -45,9 +45,9 @@ Task<Result<void>> grow_l1(const Metadata& metadata, uint64_t entries) {
   CO_RETURN_IF_ERROR(co_await write_disk_fields(metadata));
   const std::span<const L1Entry> l1 = metadata.tables.l1();
   metadata.tables.replace_l1(header.l1_table_offset, {l1.begin(), l1.end()});
-  metadata.allocator.protect(place);
-  metadata.allocator.unprotect_at(old_place.first);
+  metadata.allocator.protected_clusters().add(place, MetadataKind::kActiveL1);
   if (old_place.clusters != 0) {
+    metadata.allocator.protected_clusters().remove_at(old_place.first);
     CO_RETURN_IF_ERROR(co_await metadata.allocator.release_unused(old_place));
   }
   co_return ok();
@@ -150,7 +150,7 @@ Task<Result<void>> drop_idle_blocks(const Metadata& metadata) {
                       co_await metadata.refcounts.take_empty_blocks());
   CO_RETURN_IF_ERROR(co_await flush_refcounts(metadata));
   for (const uint64_t cluster : blocks) {
-    metadata.allocator.unprotect_table(cluster);
+    metadata.allocator.protected_clusters().remove_table(cluster);
     CO_RETURN_IF_ERROR(co_await metadata.allocator.release_unused({cluster, 1}));
   }
   CO_RETURN_IF_ERROR(co_await flush_refcounts(metadata));

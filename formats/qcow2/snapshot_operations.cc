@@ -141,8 +141,8 @@ Task<Result<void>> apply_snapshot(Writer& writer, const std::vector<Snapshot>& s
   header.l1_table_offset = HostOffset(place.first << header.cluster_bits);
   CO_RETURN_IF_ERROR(co_await write_disk_fields(metadata));
 
-  metadata.allocator.protect(place);
-  metadata.allocator.unprotect_at(old_place.first);
+  if (old_place.clusters != 0) metadata.allocator.protected_clusters().remove_at(old_place.first);
+  metadata.allocator.protected_clusters().add(place, MetadataKind::kActiveL1);
   L1References old_references(metadata, old_l1);
   CO_RETURN_IF_ERROR(co_await old_references.drop());
   CO_RETURN_IF_ERROR(co_await release_l1(metadata, old_place));

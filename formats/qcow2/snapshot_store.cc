@@ -77,7 +77,7 @@ Task<Result<void>> store_snapshot_table(const Metadata& metadata,
   if (!bytes.empty()) {
     CO_ASSIGN_OR_RETURN(place, co_await metadata.allocator.allocate_contiguous(
                                    clusters_for(bytes.size(), header.cluster_bits).value()));
-    metadata.allocator.protect(place);
+    metadata.allocator.protected_clusters().add(place, MetadataKind::kSnapshotTable);
     CO_RETURN_IF_ERROR(co_await flush_refcounts(metadata));
     CO_RETURN_IF_ERROR(co_await metadata.io.write_one(place.first << header.cluster_bits, bytes));
     CO_RETURN_IF_ERROR(co_await barrier(metadata));
@@ -91,7 +91,7 @@ Task<Result<void>> store_snapshot_table(const Metadata& metadata,
   header.snapshot_count = static_cast<uint32_t>(snapshots.size());
   header.snapshot_table_offset = HostOffset(place.first << header.cluster_bits);
   if (old_place.clusters != 0) {
-    metadata.allocator.unprotect_at(old_place.first);
+    metadata.allocator.protected_clusters().remove_at(old_place.first);
     CO_RETURN_IF_ERROR(co_await metadata.allocator.release_unused(old_place));
   }
   co_return ok();

@@ -54,6 +54,8 @@ class TableCache {
   /// The page does not belong to a table any more: forgets it without writing.
   void forget(uint64_t host_offset);
   bool has_dirty() const { return !dirty_pages_.empty(); }
+  /// What write_dirty() would write.
+  std::span<Page* const> dirty_pages() const { return dirty_pages_; }
   /// The file changed behind the cache. Requires: no page is dirty.
   void forget_all();
   /// Writes every dirty page, in the order of the file.

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "formats/qcow2/corruption.h"
+#include "formats/qcow2/mapping.h"
 #include "loop/units.h"
 
 namespace imgconv::qcow2 {
@@ -38,23 +39,29 @@ uint32_t Writer::data_subclusters(L2Entry entry) const {
   return header_.has_extended_l2() ? entry.bitmap().allocated_mask() : 1;
 }
 
-Result<void> Writer::check_entry(L2Entry entry, uint64_t guest_cluster) const {
+Result<void> Writer::check_entry(const L2Page& page, uint64_t index, uint64_t guest_offset) const {
+  const L2Entry entry = page.entry(index);
+  const uint64_t guest_cluster = page.first_guest_cluster + index;
   if (entry.subcluster_type(format_, 0) == SubclusterType::kInvalid) {
-    return corruption(
-        fmt::format("Invalid cluster entry found (guest cluster: {:#x})", guest_cluster));
+    const L1Entry table = tables_.l1_entry(tables_.l1_index(guest_cluster));
+    return corruption(fmt::format("Invalid cluster entry found (L2 offset: {}, L2 index: {})",
+                                  hex(table.table_offset().bytes()),
+                                  hex(guest_cluster % tables_.l2_entries())));
   }
-  if (entry.is_compressed()) return ok();
+  if (!owns_host_cluster(entry)) return ok();
   const uint64_t host_offset = entry.host_offset().bytes();
   if (!is_aligned(host_offset, cluster_size())) {
-    return corruption(
-        fmt::format("Cluster allocation offset {:#x} unaligned (guest cluster: {:#x})", host_offset,
-                    guest_cluster));
+    const bool is_zero = entry.type(format_) == ClusterType::kZeroAllocated;
+    return corruption(fmt::format("{} cluster offset {} unaligned (guest offset: {})",
+                                  is_zero ? "Preallocated zero" : "Data", hex(host_offset),
+                                  hex(guest_offset)));
   }
-  if (format_.has_data_file && host_offset != 0 &&
-      host_offset != guest_cluster << header_.cluster_bits) {
+  const uint64_t guest_start = guest_cluster << header_.cluster_bits;
+  if (format_.has_data_file && host_offset != guest_start) {
     return corruption(fmt::format(
-        "External data file host cluster offset {:#x} does not match guest cluster: {:#x}",
-        host_offset, guest_cluster));
+        "External data file host cluster offset {} does not match guest cluster offset: {}, "
+        "L2 index: {})",
+        hex(host_offset), hex(guest_start), hex(guest_cluster % tables_.l2_entries())));
   }
   return ok();
 }
@@ -62,18 +69,22 @@ Result<void> Writer::check_entry(L2Entry entry, uint64_t guest_cluster) const {
 Task<Result<L2Page>> Writer::page_for_write(uint64_t guest_cluster) {
   const uint64_t l1_index = tables_.l1_index(guest_cluster);
   const L1Entry old = tables_.l1_entry(l1_index);
-  if (!old.has_table() || !old.is_copied()) {
+  const uint64_t old_cluster = old.table_offset().bytes() >> header_.cluster_bits;
+  const bool is_writable = old.has_table() && old.is_copied();
+  if (is_writable && is_aligned(old.table_offset().bytes(), cluster_size())) {
+    CO_RETURN_IF_ERROR(allocator_.check_unprotected({old_cluster, 1}, MetadataKind::kActiveL2));
+  }
+  if (!is_writable) {
     if (old.has_table()) {
       // Finds a damaged L1 entry before anything is allocated for its sake.
       CO_RETURN_IF_ERROR(co_await tables_.page_of(guest_cluster));
     }
-    CO_ASSIGN_OR_RETURN(const AllocatedClusters added, co_await allocator_.allocate(1));
+    CO_ASSIGN_OR_RETURN(const AllocatedClusters added, co_await allocator_.allocate(1, "L2 table"));
     const HostOffset table_offset(added.clusters.first << header_.cluster_bits);
     note_end(table_offset.bytes() + cluster_size());
     if (old.has_table()) {
       CO_RETURN_IF_ERROR(co_await tables_.copy_table(l1_index, table_offset));
-      const uint64_t old_cluster = old.table_offset().bytes() >> header_.cluster_bits;
-      allocator_.unprotect_table(old_cluster);
+      allocator_.protected_clusters().remove_table(old_cluster);
       CO_RETURN_IF_ERROR(co_await allocator_.release({old_cluster, 1}));
     } else {
       CO_RETURN_IF_ERROR(
@@ -91,7 +102,9 @@ Task<Result<std::vector<HostRun>>> Writer::reserve(uint64_t guest_offset, uint64
   const uint64_t guest_end = guest_offset + length;
   while (guest_offset < guest_end) {
     const PendingClusters::Iterator pending = pending_.find(guest_offset >> header_.cluster_bits);
-    if (pending != pending_.end()) {
+    if (pending != pending_.end() && pending->second.payload != 0) {
+      CO_RETURN_IF_ERROR(co_await link_early(pending->first));
+    } else if (pending != pending_.end()) {
       CO_ASSIGN_OR_RETURN(guest_offset,
                           co_await reserve_pending(pending, guest_offset, guest_end, runs));
     } else {
@@ -144,7 +157,7 @@ Task<Result<uint64_t>> Writer::reserve_unlinked(uint64_t guest_offset, uint64_t 
   const uint64_t guest_cluster = guest_offset >> bits;
   CO_ASSIGN_OR_RETURN(const L2Page page, co_await page_for_write(guest_cluster));
   const L2Entry entry = page.entry(guest_cluster - page.first_guest_cluster);
-  CO_RETURN_IF_ERROR(check_entry(entry, guest_cluster));
+  CO_RETURN_IF_ERROR(check_entry(page, guest_cluster - page.first_guest_cluster, guest_offset));
   if (!owns_host_cluster(entry)) {
     CO_ASSIGN_OR_RETURN(const uint64_t end,
                         co_await reserve_new(guest_offset, guest_end, page, runs));
@@ -177,10 +190,12 @@ Task<Result<void>> Writer::reserve_in_place(const ClusterPart& part, L2Entry ent
 uint64_t Writer::count_unowned(const L2Page& page, uint64_t guest_cluster, uint64_t end_cluster) {
   const PendingClusters::Iterator pending = pending_.find_from(guest_cluster);
   if (pending != pending_.end()) end_cluster = std::min(end_cluster, pending->first);
+  const uint64_t slice = slice_entries(header_);
+  end_cluster = std::min(end_cluster, round_down(guest_cluster, slice) + slice);
   uint64_t cluster = guest_cluster + 1;
   for (; cluster < end_cluster; ++cluster) {
-    const L2Entry entry = page.entry(cluster - page.first_guest_cluster);
-    if (owns_host_cluster(entry) || !check_entry(entry, cluster)) break;
+    const uint64_t index = cluster - page.first_guest_cluster;
+    if (owns_host_cluster(page.entry(index)) || !check_entry(page, index, 0)) break;
   }
   return cluster - guest_cluster;
 }
@@ -189,8 +204,7 @@ Task<Result<uint64_t>> Writer::reserve_new(uint64_t guest_offset, uint64_t guest
                                            const L2Page& page, std::vector<HostRun>& runs) {
   const unsigned bits = header_.cluster_bits;
   const uint64_t first = guest_offset >> bits;
-  const uint64_t wanted = count_unowned(
-      page, first, std::min(clusters_for(guest_end, bits).value(), page.end_guest_cluster()));
+  const uint64_t wanted = count_unowned(page, first, clusters_for(guest_end, bits).value());
   AllocatedClusters added{{first, wanted}, false};
   if (!format_.has_data_file) {
     CO_ASSIGN_OR_RETURN(added, co_await allocator_.allocate(wanted));
@@ -236,7 +250,11 @@ Task<Result<void>> Writer::link(uint64_t guest_offset, uint64_t length) {
     const uint64_t table_end = round_down(cluster, tables_.l2_entries()) + tables_.l2_entries();
     const uint64_t stop = std::min({run->first + run->second.clusters, end_cluster, table_end});
     run = pending_.isolate(run, cluster, stop - cluster, bits);
-    CO_RETURN_IF_ERROR(co_await link_run(cluster, stop - cluster, run->second));
+    if (run->second.payload != 0) {
+      CO_RETURN_IF_ERROR(co_await link_compressed(cluster, run->second));
+    } else {
+      CO_RETURN_IF_ERROR(co_await link_run(cluster, stop - cluster, run->second));
+    }
     pending_.drop_holder(run);
     cluster = stop;
   }
@@ -272,13 +290,28 @@ L2Entry Writer::linked_entry(L2Entry old, const PendingRun& run, uint64_t host_o
 }
 
 Task<Result<void>> Writer::release_cluster(L2Entry old) {
-  if (format_.has_data_file) co_return ok();
-  if (old.is_compressed()) {
-    const CompressedLocation location = old.compressed_location(header_.cluster_bits);
-    CO_RETURN_IF_ERROR(co_await allocator_.release_bytes(location.offset.bytes(), location.length));
-  } else if (old.host_offset().bytes() != 0) {
-    CO_RETURN_IF_ERROR(
-        co_await allocator_.release({old.host_offset().bytes() >> header_.cluster_bits, 1}));
+  if (format_.has_data_file || (!old.is_compressed() && old.host_offset().bytes() == 0)) {
+    co_return ok();
+  }
+  const CompressedLocation place = old.is_compressed()
+                                       ? old.compressed_location(header_.cluster_bits)
+                                       : CompressedLocation{old.host_offset(), cluster_size()};
+  if (!old.is_compressed() && !is_aligned(place.offset.bytes(), cluster_size())) {
+    const bool is_first = !std::exchange(has_remarked_, true);
+    if (is_first && remark_) {
+      remark_(corruption_line("Cannot free unaligned cluster " + hex(place.offset.bytes())));
+    }
+    co_return ok();
+  }
+  const uint64_t first = place.offset.bytes() >> header_.cluster_bits;
+  const uint64_t end =
+      clusters_for(place.offset.bytes() + place.length, header_.cluster_bits).value();
+  // Metadata keeps its count, though an entry took it for data.
+  const Result<void> is_data = allocator_.check_unprotected({first, end - first});
+  if (is_data) {
+    CO_RETURN_IF_ERROR(co_await allocator_.release({first, end - first}));
+  } else if (remark_) {
+    remark_("qcow2_free_clusters failed: " + errno_text(is_data.error().code()));
   }
   co_return ok();
 }

@@ -5,14 +5,16 @@
 // that leaves nothing worse than leaks when a crash cuts it: data and refcounts, L2 tables, the L1
 // table, and only then the refcounts of what was released, which nobody gets before. Between the
 // steps the files are flushed, unless they ignore it (cache mode unsafe); then released space is
-// reused at once. Lazy refcounts are permitted to be eager, and are. Limit: compressed clusters are
-// linked when they are reserved, so that a full L2 cache may show one before its bytes are there.
+// reused at once. Lazy refcounts are permitted to be eager, and are (decision F10).
 //
 // Loop thread only; the owner (image.h) lets in one task at a time.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "formats/image.h"
@@ -33,7 +35,7 @@ class Writer {
   /// All of them must outlive it. `data_file` is `io`'s file unless there is an external one.
   Writer(Header& header, TableIo& io, L2Tables& tables, File& data_file, Allocator::FileFacts file);
 
-  /// Reads the refcount table and clears what the header promises and we do not keep up. First.
+  /// Reads the refcount table. First.
   Task<Result<void>> start();
 
   /// As in Image.
@@ -49,11 +51,16 @@ class Writer {
     bool zeroes_head = false;
     /// The subclusters of extended entries are shown; otherwise they stay unallocated.
     bool fills_subclusters = false;
+    /// New space keeps what the file holds there, rather than becoming zeros.
+    bool shows_old_bytes = false;
   };
   /// Host space for every cluster of the range that has none, shown as data of zeros. Returns where
   /// it is.
   Task<Result<std::vector<HostRun>>> preallocate(uint64_t guest_offset, uint64_t guest_end,
                                                  PreallocateOptions options);
+  /// The clusters from `guest_cluster` on are in this space from now on, which is theirs already.
+  Task<Result<void>> map_clusters(uint64_t guest_cluster, HostClusters space,
+                                  SubclusterBitmap bitmap);
   /// Empties the entries of guest clusters [first, end), which one L2 table covers, and returns
   /// what they were: the caller releases it once that is in the file.
   Task<Result<std::vector<L2Entry>>> take_entries(uint64_t first, uint64_t end);
@@ -61,6 +68,8 @@ class Writer {
   Task<Result<void>> reload_refcounts(uint64_t end_cluster);
 
   void set_backing_reader(BackingReader reader) { backing_reader_ = std::move(reader); }
+  /// Who hears of damage that does not stop the work: clusters that cannot be freed and leak.
+  void set_remark(std::function<void(const std::string& line)> remark);
   Refcounts& refcounts() { return refcounts_; }
   /// For operations that place metadata of their own. What they allocate reaches the file with
   /// flush(); what they release is free after it.
@@ -93,7 +102,8 @@ class Writer {
   }
   /// Subclusters whose bytes are in the entry's host cluster.
   uint32_t data_subclusters(L2Entry entry) const;
-  Result<void> check_entry(L2Entry entry, uint64_t guest_cluster) const;
+  /// EIO when nobody knows what the entry means, or writing in place would harm others.
+  Result<void> check_entry(const L2Page& page, uint64_t index, uint64_t guest_offset) const;
 
   // writer.cc: reserving and linking.
   Task<Result<L2Page>> page_for_write(uint64_t guest_cluster);
@@ -105,10 +115,15 @@ class Writer {
                                       std::vector<HostRun>& runs);
   Task<Result<uint64_t>> reserve_new(uint64_t guest_offset, uint64_t guest_end, const L2Page& page,
                                      std::vector<HostRun>& runs);
+  /// How many clusters from `guest_cluster` on have no space of their own, as far as QEMU looks at
+  /// once: to the end of the L2 slice. Requires: the first one has none.
   uint64_t count_unowned(const L2Page& page, uint64_t guest_cluster, uint64_t end_cluster);
   void append_run(std::vector<HostRun>& runs, uint64_t guest_offset, uint64_t host_offset,
                   uint64_t length) const;
   Task<Result<void>> link_run(uint64_t guest_cluster, uint64_t clusters, const PendingRun& run);
+  Task<Result<void>> link_compressed(uint64_t guest_cluster, const PendingRun& run);
+  /// Shows what is pending of the cluster, whoever holds it: a request of another kind wants it.
+  Task<Result<void>> link_early(uint64_t guest_cluster);
   L2Entry linked_entry(L2Entry old, const PendingRun& run, uint64_t host_offset) const;
 
   Task<Result<void>> release_cluster(L2Entry old);
@@ -149,7 +164,6 @@ class Writer {
   L2Entry zeroed_entry(L2Entry old, bool is_released) const;
 
   // writer_flush.cc
-  Task<Result<void>> clear_unknown_features();
   /// Refcounts may lie: what is metadata now must not be handed out.
   void protect_metadata();
   Task<Result<void>> write_l2_back();
@@ -168,6 +182,8 @@ class Writer {
   const bool is_ordered_;
   PendingClusters pending_;
   BackingReader backing_reader_;
+  std::function<void(const std::string& line)> remark_;
+  bool has_remarked_ = false;
   /// One cluster; allocated when first needed.
   std::vector<std::byte> fill_buffer_;
   struct HostRange {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "formats/codec.h"
+#include "formats/qcow2/corruption.h"
 #include "formats/qcow2/writer.h"
 #include "loop/units.h"
 
@@ -132,6 +133,10 @@ Task<Result<void>> Writer::fill(uint64_t guest_cluster, uint64_t begin, uint64_t
 Task<Result<void>> Writer::read_old(L2Entry old, uint64_t offset_in_cluster,
                                     std::span<std::byte> bytes) {
   if (!old.is_compressed()) {
+    if (!is_aligned(old.host_offset().bytes(), cluster_size())) {
+      co_return corruption(
+          fmt::format("Cluster allocation offset {} unaligned", hex(old.host_offset().bytes())));
+    }
     const uint64_t host_offset = old.host_offset().bytes() + offset_in_cluster;
     CO_ASSIGN_OR_RETURN(const size_t filled, co_await data_file_.read(host_offset, bytes));
     std::fill(bytes.begin() + static_cast<ptrdiff_t>(filled), bytes.end(), std::byte{0});

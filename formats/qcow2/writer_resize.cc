@@ -34,38 +34,51 @@ Task<Result<uint64_t>> Writer::preallocate_run(uint64_t guest_cluster, uint64_t 
   const unsigned bits = header_.cluster_bits;
   CO_ASSIGN_OR_RETURN(const L2Page before, co_await page_for_write(guest_cluster));
   const L2Entry first = before.entry(guest_cluster - before.first_guest_cluster);
-  CO_RETURN_IF_ERROR(check_entry(first, guest_cluster));
+  CO_RETURN_IF_ERROR(
+      check_entry(before, guest_cluster - before.first_guest_cluster, guest_cluster << bits));
   if (owns_host_cluster(first)) co_return guest_cluster + 1;
-  const uint64_t wanted =
-      count_unowned(before, guest_cluster, std::min(end_cluster, before.end_guest_cluster()));
-  AllocatedClusters added{{guest_cluster, wanted}, true};
+  AllocatedClusters added{{guest_cluster, count_unowned(before, guest_cluster, end_cluster)}, true};
   if (!format_.has_data_file) {
-    CO_ASSIGN_OR_RETURN(added, co_await allocator_.allocate(wanted));
+    CO_ASSIGN_OR_RETURN(added, co_await allocator_.allocate(added.clusters.clusters));
+    // The subclusters behind the end of the disk need no space.
+    const uint64_t rest = header_.guest_size() - (guest_cluster << bits);
+    note_end((added.clusters.first << bits) +
+             std::min(added.clusters.clusters << bits, round_up(rest, header_.subcluster_size())));
     // Nobody writes there, and no table may show what the file does not have.
-    note_end(added.clusters.end() << bits);
-    CO_RETURN_IF_ERROR(co_await extend_file());
+    if (is_ordered_) CO_RETURN_IF_ERROR(co_await extend_file());
   }
   const uint64_t host_offset = added.clusters.first << bits;
   const uint64_t length = added.clusters.clusters << bits;
-  if (!added.reads_as_zeros) {
+  if (!added.reads_as_zeros && !options.shows_old_bytes) {
     CO_RETURN_IF_ERROR(co_await data_file_.write_zeroes(host_offset, length, ZeroFlags()));
   }
   append_run(runs, guest_cluster << bits, host_offset, length);
-
   const SubclusterBitmap bitmap = header_.has_extended_l2() && options.fills_subclusters
                                       ? SubclusterBitmap::all_allocated()
                                       : SubclusterBitmap();
-  CO_ASSIGN_OR_RETURN(const L2Page page, co_await page_for_write(guest_cluster));
-  for (uint64_t i = 0; i < added.clusters.clusters; ++i) {
-    const uint64_t index = guest_cluster + i - page.first_guest_cluster;
-    const L2Entry old = page.entry(index);
-    tables_.set_entry(page, index,
-                      L2Entry::data(HostOffset(host_offset + (i << bits)), Copied::kYes, bitmap));
-    if (old.type(format_) != ClusterType::kUnallocated) {
-      CO_RETURN_IF_ERROR(co_await release_cluster(old));
+  CO_RETURN_IF_ERROR(co_await map_clusters(guest_cluster, added.clusters, bitmap));
+  co_return guest_cluster + added.clusters.clusters;
+}
+
+Task<Result<void>> Writer::map_clusters(uint64_t guest_cluster, HostClusters space,
+                                        SubclusterBitmap bitmap) {
+  HostOffset host_offset(space.first << header_.cluster_bits);
+  const uint64_t end = guest_cluster + space.clusters;
+  std::vector<L2Entry> replaced;
+  while (guest_cluster < end) {
+    CO_ASSIGN_OR_RETURN(const L2Page page, co_await page_for_write(guest_cluster));
+    for (; guest_cluster < std::min(end, page.end_guest_cluster()); ++guest_cluster) {
+      const uint64_t index = guest_cluster - page.first_guest_cluster;
+      const L2Entry old = page.entry(index);
+      tables_.set_entry(page, index, L2Entry::data(host_offset, Copied::kYes, bitmap));
+      if (old.type(format_) != ClusterType::kUnallocated) replaced.push_back(old);
+      host_offset = host_offset + cluster_size();
     }
   }
-  co_return guest_cluster + added.clusters.clusters;
+  for (const L2Entry old : replaced) {
+    CO_RETURN_IF_ERROR(co_await release_cluster(old));
+  }
+  co_return ok();
 }
 
 Task<Result<std::vector<L2Entry>>> Writer::take_entries(uint64_t first, uint64_t end) {
@@ -76,7 +89,7 @@ Task<Result<std::vector<L2Entry>>> Writer::take_entries(uint64_t first, uint64_t
     for (; first < std::min(end, page.end_guest_cluster()); ++first) {
       const uint64_t index = first - page.first_guest_cluster;
       const L2Entry old = page.entry(index);
-      CO_RETURN_IF_ERROR(check_entry(old, first));
+      CO_RETURN_IF_ERROR(check_entry(page, index, first << header_.cluster_bits));
       if (old == L2Entry()) continue;
       tables_.set_entry(page, index, L2Entry());
       if (old.type(format_) != ClusterType::kUnallocated) taken.push_back(old);

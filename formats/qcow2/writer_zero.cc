@@ -76,7 +76,6 @@ Task<Result<uint64_t>> Writer::zero_in_page(const L2Page& page, uint64_t first,
   for (uint64_t cluster = first; cluster < end_cluster; ++cluster) {
     const uint64_t index = cluster - page.first_guest_cluster;
     const L2Entry old = page.entry(index);
-    CO_RETURN_IF_ERROR(check_entry(old, cluster));
     const bool has_space = old.is_compressed() || old.type(format_) == ClusterType::kNormal ||
                            old.type(format_) == ClusterType::kZeroAllocated;
     const bool is_released = has_space && (may_unmap || old.is_compressed());
@@ -115,7 +114,10 @@ Task<Result<void>> Writer::zero_part(const ClusterPart& part, bool may_unmap) {
   CO_ASSIGN_OR_RETURN(const L2Page page, co_await tables_.page_of(part.guest_cluster));
   const L2Entry entry =
       page.page == nullptr ? L2Entry() : page.entry(part.guest_cluster - page.first_guest_cluster);
-  CO_RETURN_IF_ERROR(check_entry(entry, part.guest_cluster));
+  if (page.page != nullptr) {
+    CO_RETURN_IF_ERROR(
+        check_entry(page, part.guest_cluster - page.first_guest_cluster, start + part.begin));
+  }
   const bool is_pending = pending_.find(part.guest_cluster) != pending_.end();
   const bool has_flag = header_.version >= 3 && !header_.is_data_file_raw();
   if (has_flag && !is_pending && !entry.is_compressed()) {

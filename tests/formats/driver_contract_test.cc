@@ -262,6 +262,7 @@ TEST_CASE("Driver: compressed clusters come back when the format has them", "[fo
     const auto run = run_inline(disk.image().reserve_compressed(guest_offset, stream.size()));
     REQUIRE_THAT(run, IsOk());
     REQUIRE_THAT(run->file->blocking().write(run->host_offset, stream), IsOk());
+    REQUIRE_THAT(run_inline(disk.image().link(guest_offset, compression->cluster_size)), IsOk());
   }
   disk.close_and_reopen(false);
   CHECK(is_pattern(disk.read(0, 5 * compression->cluster_size), 0));

@@ -45,8 +45,11 @@ class Qcow2Disk {
     OpenImageOptions options;
     options.writable = writable;
     options.executor = &storage.executor();
-    options.open_data_file = [this](const std::string& name, bool for_writing) {
-      return Result<std::unique_ptr<File>>(storage.file(name, for_writing));
+    options.remark = [this](const std::string& line) { remarks.push_back(line); };
+    options.open_data_file = [this](const std::string& name,
+                                    bool for_writing) -> Result<std::unique_ptr<File>> {
+      if (name.empty()) return Error(EINVAL, "'data-file' is required for this image");
+      return storage.file(name, for_writing);
     };
     Result<std::unique_ptr<Image>> opened =
         run_inline(qcow2_driver().open(std::move(file), options));
@@ -94,6 +97,7 @@ class Qcow2Disk {
     Result<HostRun> run = run_inline(image->reserve_compressed(guest_offset, stream.size()));
     REQUIRE_THAT(run, IsOk());
     REQUIRE_THAT(write_runs({*run}, stream), IsOk());
+    REQUIRE_THAT(run_inline(image->link(guest_offset, cluster.size())), IsOk());
     return true;
   }
 
@@ -139,6 +143,8 @@ class Qcow2Disk {
   }
 
   MemStorage storage;
+  /// Lines on damage that the image has said so far.
+  std::vector<std::string> remarks;
   std::unique_ptr<Image> image;
 };
 

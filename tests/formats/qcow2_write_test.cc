@@ -268,6 +268,7 @@ TEST_CASE("Writer: the file ends with the sector of the last compressed byte", "
   disk.create(kMiB, "");
   disk.open(true);
   REQUIRE_THAT(run_inline(disk.image->reserve_compressed(0, 1000)), IsOk());
+  REQUIRE_THAT(run_inline(disk.image->link(0, kCluster)), IsOk());
   disk.close();
   CHECK(disk.storage.bytes(Qcow2Disk::kName).size() == 5 * kCluster + 1024);
 }
@@ -317,6 +318,20 @@ TEST_CASE("Writer: compressed clusters are packed byte by byte and share host cl
   Result<HostRun> second = run_inline(disk.image->reserve_compressed(kCluster, 65000));
   REQUIRE_THAT(second, IsOk());
   CHECK(second->host_offset == 5 * kCluster + 1000);  // Straddles into cluster 6.
+  REQUIRE_THAT(run_inline(disk.image->link(0, 2 * kCluster)), IsOk());
+  disk.close();
+  disk.open(false);
+  CHECK(disk.check() == std::vector<std::string>());
+}
+
+TEST_CASE(
+    "Writer: a compressed cluster is not shown before it is linked, and given back if it never is",
+    "[formats][qcow2]") {
+  Qcow2Disk disk;
+  disk.create(kMiB, "");
+  disk.open(true);
+  REQUIRE_THAT(run_inline(disk.image->reserve_compressed(0, 1000)), IsOk());
+  CHECK(disk.map(0, kCluster)[0].kind == ExtentKind::kUnallocated);
   disk.close();
   disk.open(false);
   CHECK(disk.check() == std::vector<std::string>());
