@@ -8,15 +8,21 @@
 #include <limits>
 #include <new>
 
+#include "formats/deflate_encoder.h"
+#include "loop/units.h"
+
 namespace imgconv {
 namespace {
 
 /// Negative window bits mean no zlib header. Reading: the largest window, so that a stream of any
-/// writer is accepted. Writing: 4 KiB, which is the format's rule.
+/// writer is accepted. Writing: 4 KiB, which every reader has.
 constexpr int kReadWindowBits = -15;
 constexpr int kWriteWindowBits = -12;
 /// What qemu-img uses; the same zlib then produces the same bytes (QCOW2.md 4.2).
 constexpr int kWriteMemoryLevel = 9;
+
+/// From here on our encoder's streams are no longer than zlib's (tests/bench/README.md, "Deflate").
+constexpr size_t kMinFastCluster = 16 * kKiB;
 
 struct LibdeflateDeleter {
   void operator()(libdeflate_decompressor* context) const { libdeflate_free_decompressor(context); }
@@ -82,14 +88,15 @@ class DeflateDecompressor final : public Decompressor {
   std::unique_ptr<ZlibInflater> tolerant_;
 };
 
-class DeflateCompressor final : public Compressor {
+/// The bytes of qemu-img: shorter than our own for small clusters.
+class ZlibCompressor final : public Compressor {
  public:
-  DeflateCompressor() {
+  ZlibCompressor() {
     const int status = deflateInit2(&stream_, Z_DEFAULT_COMPRESSION, Z_DEFLATED, kWriteWindowBits,
                                     kWriteMemoryLevel, Z_DEFAULT_STRATEGY);
     if (status != Z_OK) throw std::bad_alloc();
   }
-  ~DeflateCompressor() override { deflateEnd(&stream_); }
+  ~ZlibCompressor() override { deflateEnd(&stream_); }
 
   std::optional<size_t> compress(std::span<const std::byte> cluster,
                                  std::span<std::byte> output) override {
@@ -101,6 +108,20 @@ class DeflateCompressor final : public Compressor {
 
  private:
   z_stream stream_{};
+};
+
+class DeflateCompressor final : public Compressor {
+ public:
+  std::optional<size_t> compress(std::span<const std::byte> cluster,
+                                 std::span<std::byte> output) override {
+    if (cluster.size() >= kMinFastCluster) return encoder_.encode(cluster, output);
+    if (!zlib_) zlib_ = std::make_unique<ZlibCompressor>();
+    return zlib_->compress(cluster, output);
+  }
+
+ private:
+  rfc1951::DeflateEncoder encoder_;
+  std::unique_ptr<ZlibCompressor> zlib_;
 };
 
 }  // namespace

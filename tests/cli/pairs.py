@@ -20,6 +20,8 @@ TARGETS = {
     "raw": ["-O", "raw"],
     "qcow2": ["-O", "qcow2"],
     "qcow2 -c": ["-O", "qcow2", "-c"],
+    "qcow2 -c 4k": ["-O", "qcow2", "-c", "-o", "cluster_size=4k"],
+    "qcow2 -c 2M": ["-O", "qcow2", "-c", "-o", "cluster_size=2M"],
     "qcow2 -c zstd": ["-O", "qcow2", "-c", "-o", "compression_type=zstd"],
 }
 LARGE = {
@@ -119,9 +121,10 @@ def main():
                 if converted.returncode != 0:
                     problems.append(converted.stderr)
                 else:
-                    compared = run(judge, "compare", source, target)
-                    if compared.returncode != 0:
-                        problems.append(compared.stdout + compared.stderr)
+                    for tool in judges if "-c" in flags else [judge]:
+                        compared = run(tool, "compare", source, target)
+                        if compared.returncode != 0:
+                            problems.append(f"{tool}: {compared.stdout}{compared.stderr}")
                     for tool in judges if "qcow2" in target_kind else []:
                         checked = run(tool, "check", "-f", "qcow2", target)
                         if checked.returncode != 0:
