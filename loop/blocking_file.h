@@ -54,6 +54,13 @@ class BlockingFile {
   /// Fills `buffer` from `host_offset`. Returns the bytes read, fewer than asked only at the end of
   /// the file. Retries EINTR and short reads.
   virtual Result<size_t> read(uint64_t host_offset, std::span<std::byte> buffer) = 0;
+  /// As read(), for all of `buffer` or nothing: nothing where it would have to wait for a device,
+  /// or where that is not known. The buffer's content is undefined then.
+  virtual bool read_if_cached(uint64_t host_offset, std::span<std::byte> buffer) {
+    static_cast<void>(host_offset);
+    static_cast<void>(buffer);
+    return false;
+  }
   /// Writes all of `data`. Retries EINTR and short writes.
   virtual Result<void> write(uint64_t host_offset, std::span<const std::byte> data) = 0;
   /// Makes the range read as zeros; extends the file if the range ends behind it.

@@ -2,13 +2,25 @@
 
 #include <utility>
 
+#include "loop/units.h"
+
 namespace imgconv {
+namespace {
+
+// A trip to the pool and back costs as much as copying this from the page cache. Tables are read
+// this way; bulk data is read by jobs that call BlockingFile themselves.
+constexpr size_t kMaxInlineRead = 256 * kKiB;
+
+}  // namespace
 
 PoolFile::PoolFile(std::unique_ptr<BlockingFile> blocking, Executor& executor, bool prefers_async)
     : blocking_(std::move(blocking)), executor_(executor), prefers_async_(prefers_async) {}
 
 Task<Result<size_t>> PoolFile::read(uint64_t host_offset, std::span<std::byte> buffer) {
   BlockingFile& file = *blocking_;
+  if (buffer.size() <= kMaxInlineRead && file.read_if_cached(host_offset, buffer)) {
+    co_return buffer.size();
+  }
   auto result = co_await run_on(
       executor_, [&file, host_offset, buffer] { return file.read(host_offset, buffer); });
   co_return result;

@@ -1,4 +1,5 @@
-// PoolFile: File over a BlockingFile, one pool job per request.
+// PoolFile: File over a BlockingFile, one pool job per request; short reads that the page cache can
+// answer are answered at once.
 //
 // The plain way to do file I/O and the reference for every other: whatever the BlockingFile answers
 // is the answer. It owns the BlockingFile and borrows the executor, which must outlive it. Loop

@@ -2,8 +2,11 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,6 +32,11 @@ Result<void> from_system_call(int status) {
   return ok();
 }
 
+bool is_on_tmpfs(int descriptor) {
+  struct statfs file_system {};
+  return ::fstatfs(descriptor, &file_system) == 0 && file_system.f_type == TMPFS_MAGIC;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<PosixFile>> PosixFile::adopt(UniqueFd descriptor, std::string name,
@@ -46,7 +54,8 @@ PosixFile::PosixFile(UniqueFd descriptor, std::string name, const PosixFileOptio
     : descriptor_(std::move(descriptor)),
       name_(std::move(name)),
       options_(options),
-      is_block_device_(is_block_device) {
+      is_block_device_(is_block_device),
+      is_in_memory_(is_on_tmpfs(descriptor_.get())) {
   const int fd = descriptor_.get();
   if (is_block_device_) device_block_size_ = probe_direct_io_alignment(fd, true);
   if (options_.is_direct) {
@@ -60,8 +69,20 @@ Result<size_t> PosixFile::read(uint64_t host_offset, std::span<std::byte> buffer
   return pread_all(descriptor_.get(), host_offset, buffer, 1);
 }
 
+bool PosixFile::read_if_cached(uint64_t host_offset, std::span<std::byte> buffer) {
+  if (direct_ != nullptr || !check_file_range(host_offset, buffer.size())) return false;
+  const iovec memory{buffer.data(), buffer.size()};
+  // tmpfs does not know the flag, and reads at once without it.
+  const int flags = is_in_memory_ ? 0 : RWF_NOWAIT;
+  const ssize_t count =
+      ::preadv2(descriptor_.get(), &memory, 1, static_cast<off_t>(host_offset), flags);
+  return count >= 0 && static_cast<size_t>(count) == buffer.size();
+}
+
 Result<void> PosixFile::write(uint64_t host_offset, std::span<const std::byte> data) {
   if (direct_ != nullptr) return direct_->write(host_offset, data);
+  std::unique_lock turn(write_turn_, std::defer_lock);
+  if (is_written_in_turns()) turn.lock();
   return pwrite_all(descriptor_.get(), host_offset, data);
 }
 

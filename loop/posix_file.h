@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "loop/blocking_file.h"
@@ -30,6 +31,7 @@ class PosixFile final : public BlockingFile {
                                                   const PosixFileOptions& options);
 
   Result<size_t> read(uint64_t host_offset, std::span<std::byte> buffer) override;
+  bool read_if_cached(uint64_t host_offset, std::span<std::byte> buffer) override;
   Result<void> write(uint64_t host_offset, std::span<const std::byte> data) override;
   Result<void> write_zeroes(uint64_t host_offset, uint64_t length, ZeroFlags flags) override;
   Result<void> discard(uint64_t host_offset, uint64_t length) override;
@@ -57,6 +59,8 @@ class PosixFile final : public BlockingFile {
 
   Result<void> zero_without_writing(uint64_t host_offset, uint64_t length, ZeroFlags flags);
   Result<void> zero_by_writing(uint64_t host_offset, uint64_t length);
+  /// Whether the kernel lets one buffered write into this file at a time.
+  bool is_written_in_turns() const { return !is_block_device_ && !options_.is_synchronous; }
   Result<uint64_t> length() const;
   Result<void> sync_if_synchronous();
 
@@ -64,10 +68,14 @@ class PosixFile final : public BlockingFile {
   const std::string name_;
   const PosixFileOptions options_;
   const bool is_block_device_;
+  // tmpfs: there is no device to wait for.
+  const bool is_in_memory_;
   // What ioctls on the device need; 1 for regular files.
   uint64_t device_block_size_ = 1;
   // Null without O_DIRECT.
   std::unique_ptr<DirectIo> direct_;
+  // Held while a buffered write is in the kernel (L7). Guards nothing of ours.
+  std::mutex write_turn_;
 };
 
 }  // namespace imgconv

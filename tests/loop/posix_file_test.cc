@@ -4,13 +4,17 @@
 #include <fmt/core.h>
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <memory>
 #include <thread>
 #include <vector>
 
 #include "loop/io_buffer.h"
+#include "loop/pool_file.h"
 #include "loop/units.h"
+#include "tests/support/manual_executor.h"
 #include "tests/support/matchers.h"
 #include "tests/support/pattern.h"
 #include "tests/support/temp_dir.h"
@@ -63,6 +67,43 @@ TEST_CASE("PosixFile: write_zeroes without fallback either works at once or says
   } else {
     CHECK(result.error().code() == ENOTSUP);
     CHECK(is_pattern(buffer, 0));
+  }
+}
+
+TEST_CASE("PosixFile: what was just written is read without waiting, all or nothing",
+          "[loop][posix_file]") {
+  const TempDir directory;
+  const auto file = open_new(directory, {});
+  REQUIRE_THAT(file->write(0, pattern(0, 64 * kKiB)), IsOk());
+  std::vector<std::byte> buffer(32 * kKiB);
+  // A file system may not be able to tell.
+  if (file->read_if_cached(16 * kKiB, buffer)) CHECK(is_pattern(buffer, 16 * kKiB));
+  CHECK_FALSE(file->read_if_cached(48 * kKiB, buffer));
+  CHECK_FALSE(file->read_if_cached(UINT64_MAX - 4, buffer));
+}
+
+TEST_CASE("PosixFile: short reads that the page cache can answer start no job",
+          "[loop][posix_file]") {
+  const TempDir directory;
+  std::unique_ptr<PosixFile> posix_file = open_new(directory, {});
+  REQUIRE_THAT(posix_file->write(0, pattern(0, 1 * kMiB)), IsOk());
+  std::vector<std::byte> buffer(64 * kKiB);
+  const bool can_tell = posix_file->read_if_cached(0, buffer);
+  test::ManualExecutor executor;
+  PoolFile file(std::move(posix_file), executor);
+  Task<Result<size_t>> cached = file.read(0, buffer);
+  cached.start();
+  CHECK(executor.held() == (can_tell ? 0U : 1U));
+  executor.finish_all(1);
+  CHECK(is_pattern(buffer, 0));
+  // Too much to copy on the loop thread, and more than the file has.
+  buffer.resize(512 * kKiB);
+  for (const uint64_t host_offset : {uint64_t{0}, 768 * kKiB}) {
+    Task<Result<size_t>> read = file.read(host_offset, buffer);
+    read.start();
+    CHECK(executor.held() == 1);
+    executor.finish_all(1);
+    CHECK(*read.take() == std::min<uint64_t>(512 * kKiB, kMiB - host_offset));
   }
 }
 
