@@ -43,10 +43,23 @@ class Verification {
   }
 
  private:
-  /// A range that is read at once, or, without extents, one of zeros.
+  /// A range of whole sectors that is read at once.
   struct Window {
-    ExtentList extents;
+    uint64_t guest_begin = 0;
     uint64_t guest_end = 0;
+    ExtentList extents;
+
+    /// Appends what there is room for. Zeros in front are left out: the window begins behind them.
+    void take(const Extent& extent) {
+      const uint64_t zeros_end = round_down(extent.guest_end(), kSectorSize);
+      if (extents.empty() && is_zero(extent) && zeros_end > guest_end) {
+        guest_begin = guest_end = zeros_end;
+        return;
+      }
+      const uint64_t part_end = std::min(extent.guest_end(), guest_begin + kWindowBytes);
+      extents.push_back(clip(extent, guest_end, part_end));
+      guest_end = part_end;
+    }
   };
 
   Task<Result<void>> check_records() {
@@ -67,44 +80,42 @@ class Verification {
     co_return ok();
   }
 
+  /// Feeds the hash with everything in the record's range that is not known to be zeros.
   Task<Result<void>> read_record(const ContentRecord& record, ContentHash& hash,
                                  std::span<std::byte> buffer) {
     const uint64_t end = record.guest_offset + record.length;
-    for (uint64_t at = record.guest_offset; at < end;) {
-      CO_ASSIGN_OR_RETURN(const Window window, co_await map_window(at, end));
-      if (!window.extents.empty()) {
-        const auto read_and_hash = [&window, &hash, at, buffer]() -> Result<void> {
-          const std::span<std::byte> bytes = buffer.first(window.guest_end - at);
-          RETURN_IF_ERROR(read_extents(window.extents, bytes, FileEnd::kError));
-          hash.add(at, bytes);
-          return ok();
-        };
-        CO_RETURN_IF_ERROR(co_await run_on(executor_, read_and_hash));
+    Window window{record.guest_offset, record.guest_offset, {}};
+    while (window.guest_end < end) {
+      CO_ASSIGN_OR_RETURN(const std::vector<ChainExtent> found,
+                          co_await chain_.map(window.guest_end, end - window.guest_end));
+      for (const ChainExtent& one : found) {
+        while (window.guest_end < one.extent.guest_end()) {
+          const bool ends_window = is_zero(one.extent) && is_aligned(window.guest_end, kSectorSize);
+          if (ends_window || window.guest_end == window.guest_begin + kWindowBytes) {
+            CO_RETURN_IF_ERROR(co_await read_window(window, hash, buffer));
+          }
+          window.take(one.extent);
+        }
       }
-      at = window.guest_end;
     }
+    CO_RETURN_IF_ERROR(co_await read_window(window, hash, buffer));
     co_return ok();
   }
 
-  /// What is to be read next, from `at` on, or how far there are zeros.
-  Task<Result<Window>> map_window(uint64_t at, uint64_t end) {
-    Window window;
-    const uint64_t window_end = std::min(end, at + kWindowBytes);
-    for (uint64_t mapped = at; mapped < window_end;) {
-      CO_ASSIGN_OR_RETURN(const std::vector<ChainExtent> found,
-                          co_await chain_.map(mapped, end - mapped));
-      for (const ChainExtent& one : found) {
-        if (mapped >= window_end) break;
-        const uint64_t whole_sectors = round_down(one.extent.guest_end(), kSectorSize);
-        if (mapped == at && is_zero(one.extent) && whole_sectors > at) {
-          window.guest_end = std::min(end, whole_sectors);
-          co_return window;
-        }
-        window.extents.push_back(clip(one.extent, mapped, window_end));
-        mapped = window.guest_end = window.extents.back().guest_end();
-      }
+  /// The window is empty afterwards, and begins where it ended.
+  Task<Result<void>> read_window(Window& window, ContentHash& hash, std::span<std::byte> buffer) {
+    if (!window.extents.empty()) {
+      const auto read_and_hash = [&window, &hash, buffer]() -> Result<void> {
+        const auto bytes = buffer.first(window.guest_end - window.guest_begin);
+        RETURN_IF_ERROR(read_extents(window.extents, bytes, FileEnd::kError));
+        hash.add(window.guest_begin, bytes);
+        return ok();
+      };
+      CO_RETURN_IF_ERROR(co_await run_on(executor_, read_and_hash));
     }
-    co_return window;
+    window.extents.clear();
+    window.guest_begin = window.guest_end;
+    co_return ok();
   }
 
   ImageChain& chain_;
