@@ -113,8 +113,9 @@ Result<void> amend_chain(Runtime& runtime, ImageChain& chain, const OptionValues
   }
   request.progress = [&progress](uint64_t done, uint64_t total) { progress.update(done, total); };
   Result<void> amended = runtime.run(chain.top().amend(request));
-  if (amended) amended = runtime.run(chain.close());
-  return amended;
+  // Also after a failure: bitmaps may have been marked as in use.
+  Result<void> closed = runtime.run(chain.close());
+  return amended ? closed : amended;
 }
 
 Result<int> amend_file(const Report& report, const AmendArguments& amend, const std::string& name) {

@@ -98,8 +98,11 @@ Result<int> resize_file(const Report& report, const ResizeArguments& resize,
   const Result<void> allowed = check_change(report, resize, old_size, new_size);
   if (!allowed && allowed.error().text().empty()) return 1;
   RETURN_IF_ERROR(allowed);
-  RETURN_IF_ERROR(runtime.run(resize_image(*chain, new_size, resize.preallocation)));
-  RETURN_IF_ERROR(runtime.run(chain->close()));
+  const Result<void> resized = runtime.run(resize_image(*chain, new_size, resize.preallocation));
+  // Also after a failure: bitmaps may have been marked as in use.
+  const Result<void> closed = runtime.run(chain->close());
+  RETURN_IF_ERROR(resized);
+  RETURN_IF_ERROR(closed);
   if (!resize.quiet) print_out("Image resized.\n");
   return 0;
 }

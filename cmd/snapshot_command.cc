@@ -90,9 +90,14 @@ Result<int> run_on_image(const Report& report, const SnapshotArguments& argument
     const std::vector<SnapshotInfo>& snapshots = chain->top().info().snapshots;
     if (!snapshots.empty()) print_out("Snapshot list:\n{}", snapshot_table(snapshots));
   } else {
-    RETURN_IF_ERROR(perform(runtime, chain->top(), arguments));
+    // An image without snapshots of its own is tried on its file, and then opened once more.
+    const bool is_opened_again = arguments.action == 'a' && chain->layers().front().was_guessed_raw;
+    if (is_opened_again) warn_of_guess(chain->layers().front().name, messages);
+    const Result<void> done = perform(runtime, chain->top(), arguments);
+    const Result<void> closed = runtime.run(chain->close());
+    RETURN_IF_ERROR(done);
+    RETURN_IF_ERROR(closed);
   }
-  RETURN_IF_ERROR(runtime.run(chain->close()));
   return 0;
 }
 

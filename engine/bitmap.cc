@@ -13,12 +13,6 @@
 namespace imgconv {
 namespace {
 
-Result<void> check_consistent(const PersistentBitmap& bitmap) {
-  if (!bitmap.is_inconsistent) return ok();
-  return Error(EINVAL, fmt::format("Bitmap '{}' is inconsistent and cannot be used", bitmap.name))
-      .with_hint("Try block-dirty-bitmap-remove to delete this bitmap from disk");
-}
-
 /// find_bitmap() for who wants to use its bits.
 Result<size_t> find_consistent(Image& image, const std::string& name) {
   ASSIGN_OR_RETURN(const size_t index, find_bitmap(image, name));

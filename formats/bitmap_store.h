@@ -29,6 +29,9 @@ struct GuestRange {
   uint64_t end = 0;
 };
 
+/// "Bitmap 'x' is inconsistent and cannot be used", with a hint.
+Result<void> check_consistent(const PersistentBitmap& bitmap);
+
 class BitmapStore {
  public:
   virtual ~BitmapStore() = default;

@@ -16,9 +16,6 @@
 namespace imgconv::qcow2 {
 namespace {
 
-/// Of the extra data of a snapshot version 3 wants at least this.
-constexpr uint32_t kMinV3ExtraBytes = offsetof(RawSnapshotExtra, icount);
-
 Task<Result<void>> replace_header(const Metadata& metadata, Header header, const char* context) {
   Result<void> written = co_await update_header(metadata.io.file(), header);
   if (!written) co_return std::move(written).error().within(context);
@@ -27,13 +24,15 @@ Task<Result<void>> replace_header(const Metadata& metadata, Header header, const
 }
 
 Task<Result<void>> upgrade(const Metadata& metadata, std::vector<Snapshot>& snapshots) {
-  const auto is_short = [](const Snapshot& s) { return s.extra_data_size < kMinV3ExtraBytes; };
+  const auto is_short = [](const Snapshot& s) {
+    return s.extra_data_size < kMinV3SnapshotExtraBytes;
+  };
   if (std::ranges::any_of(snapshots, is_short)) {
     Result<void> stored = co_await store_snapshot_table(metadata, snapshots);
     if (!stored) co_return std::move(stored).error().within("Failed to update the snapshot table");
     CO_RETURN_IF_ERROR(co_await flush_refcounts(metadata));
     for (Snapshot& snapshot : snapshots) {
-      snapshot.extra_data_size = std::max(snapshot.extra_data_size, kMinV3ExtraBytes);
+      snapshot.extra_data_size = std::max(snapshot.extra_data_size, kMinV3SnapshotExtraBytes);
     }
   }
   Header header = metadata.header;
@@ -99,8 +98,8 @@ Task<Result<void>> downgrade(Writer& writer, std::span<const Snapshot> snapshots
 
 }  // namespace
 
-Task<Result<void>> amend(Writer& writer, File* data_file, std::vector<Snapshot>& snapshots,
-                         const AmendRequest& request) {
+Task<Result<void>> amend(Writer& writer, File* data_file, Bitmaps& bitmaps,
+                         std::vector<Snapshot>& snapshots, const AmendRequest& request) {
   const Metadata metadata = writer.metadata();
   CO_ASSIGN_OR_RETURN(const AmendPlan plan, plan_amend(metadata.header, snapshots, request));
   const uint32_t old_version = metadata.header.version;
@@ -113,7 +112,7 @@ Task<Result<void>> amend(Writer& writer, File* data_file, std::vector<Snapshot>&
   CO_RETURN_IF_ERROR(co_await set_flags(metadata, plan));
   if (plan.virtual_size) {
     const ResizeRequest resized{*plan.virtual_size, Preallocation::kOff, request.backing_size};
-    CO_RETURN_IF_ERROR(co_await resize(writer, data_file, resized));
+    CO_RETURN_IF_ERROR(co_await resize(writer, data_file, bitmaps, resized));
     CO_RETURN_IF_ERROR(co_await writer.flush(true));
   }
   if (plan.version < old_version)

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "formats/image.h"
+#include "formats/qcow2/bitmaps.h"
 #include "formats/qcow2/snapshot.h"
 #include "formats/qcow2/writer.h"
 #include "loop/result.h"
@@ -13,9 +14,9 @@
 
 namespace imgconv::qcow2 {
 
-/// `data_file` is null without an external data file. `request` must outlive the task. Requires:
-/// nothing is reserved, what the writer has in memory was flushed.
-Task<Result<void>> amend(Writer& writer, File* data_file, std::vector<Snapshot>& snapshots,
-                         const AmendRequest& request);
+/// `data_file` as for resize(). `request` must outlive the task. Requires: nothing is
+/// reserved, what the writer has in memory was flushed.
+Task<Result<void>> amend(Writer& writer, File* data_file, Bitmaps& bitmaps,
+                         std::vector<Snapshot>& snapshots, const AmendRequest& request);
 
 }  // namespace imgconv::qcow2

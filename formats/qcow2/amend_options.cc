@@ -67,6 +67,15 @@ Result<void> check_refcount_width(const AmendPlan& plan, const Header& header) {
                "compat=1.1 or greater)");
 }
 
+Result<void> check_size(uint64_t size) {
+  // QEMU goes on with a signed number.
+  if (size > uint64_t{std::numeric_limits<int64_t>::max()}) {
+    return Error(EINVAL, "Image size cannot be negative");
+  }
+  if (size <= kMaxDiskSize) return ok();
+  return Error(EINVAL, fmt::format("offset({}) exceeds maximum({})", size, kMaxDiskSize));
+}
+
 Result<void> check_lazy_refcounts(const AmendPlan& plan, const Header& header) {
   if (plan.version >= 3 || !plan.has_lazy_refcounts || header.has_lazy_refcounts()) return ok();
   return Error(EINVAL,
@@ -145,6 +154,7 @@ Result<AmendPlan> plan_amend(const Header& header, std::span<const Snapshot> sna
   // Zero means "as it is" there, too.
   const uint64_t size = options.number("size").value_or(0);
   if (size != 0) plan.virtual_size = size;
+  RETURN_IF_ERROR(check_size(size));
   RETURN_IF_ERROR(check_refcount_width(plan, header));
   RETURN_IF_ERROR(check_backing(header, options));
   RETURN_IF_ERROR(check_lazy_refcounts(plan, header));

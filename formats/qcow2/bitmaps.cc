@@ -62,25 +62,13 @@ Task<Result<void>> Bitmaps::start_writing(Writer& writer) {
   co_return ok();
 }
 
-Task<Result<void>> Bitmaps::load_all() {
-  for (Bitmap& bitmap : bitmaps_) CO_RETURN_IF_ERROR(co_await content_of(bitmap));
-  co_return ok();
-}
-
-Task<Result<void>> Bitmaps::resize() {
-  for (Bitmap& bitmap : bitmaps_) {
-    assert(bitmap.content != nullptr);
-    CO_RETURN_IF_ERROR(co_await bitmap.content->resize(header_.guest_size()));
-  }
-  co_return ok();
-}
-
-Task<Result<void>> Bitmaps::mark_in_use() {
+Task<Result<void>> Bitmaps::mark_in_use(Concerned concerned) {
   is_marked_in_use_ = true;
   if (stored_.empty()) co_return ok();
   std::unordered_set<std::string_view> names;
   for (const Bitmap& bitmap : bitmaps_) {
-    if (bitmap.records_writes()) names.insert(bitmap.info.name);
+    const bool is_concerned = concerned == Concerned::kAll || bitmap.records_writes();
+    if (is_concerned) names.insert(bitmap.info.name);
   }
   for (BitmapInfo& info : stored_) info.is_in_use = info.is_in_use || names.contains(info.name);
   // In place: only flags change, so that each entry is the old or the new one after a crash.
@@ -97,7 +85,7 @@ Task<Result<void>> Bitmaps::record(uint64_t guest_offset, uint64_t length) {
       std::ranges::any_of(bitmaps_, [](const Bitmap& bitmap) { return bitmap.records_writes(); });
   if (!is_needed) co_return ok();
   if (!is_marked_in_use_) {
-    CO_RETURN_IF_ERROR(co_await mark_in_use());
+    CO_RETURN_IF_ERROR(co_await mark_in_use(Concerned::kRecording));
   }
   for (Bitmap& bitmap : bitmaps_) {
     if (!bitmap.records_writes()) continue;
@@ -105,6 +93,37 @@ Task<Result<void>> Bitmaps::record(uint64_t guest_offset, uint64_t length) {
     const GuestRange range{guest_offset, guest_offset + length};
     CO_RETURN_IF_ERROR(co_await set(*content, range));
   }
+  co_return ok();
+}
+
+Task<Result<void>> Bitmaps::prepare_resize(uint64_t guest_size) {
+  for (const PersistentBitmap& bitmap : list()) CO_RETURN_IF_ERROR(check_consistent(bitmap));
+  if (bitmaps_.empty() || guest_size == header_.guest_size()) co_return ok();
+  Header resized = header_;
+  resized.virtual_size = guest_size;
+  for (Bitmap& bitmap : bitmaps_) {
+    Result<void> possible = check_bitmap_constraints(bitmap.info, resized);
+    if (!possible) {
+      co_return std::move(possible).error().within(
+          fmt::format("Cannot resize bitmap '{}'", bitmap.info.name));
+    }
+    CO_RETURN_IF_ERROR(co_await content_of(bitmap));
+  }
+  is_resizing_ = true;
+  CO_RETURN_IF_ERROR(co_await mark_in_use(Concerned::kAll));
+  co_return ok();
+}
+
+Task<Result<void>> Bitmaps::finish_resize() {
+  if (!is_resizing_) co_return ok();
+  for (Bitmap& bitmap : bitmaps_) {
+    CO_ASSIGN_OR_RETURN(BitmapContent* const content, co_await content_of(bitmap));
+    loaded_bytes_ -= content->loaded_bytes();
+    CO_RETURN_IF_ERROR(co_await content->resize(header_.guest_size()));
+    CO_RETURN_IF_ERROR(co_await content->spill(writer_->allocator()));
+  }
+  is_resizing_ = false;
+  CO_RETURN_IF_ERROR(co_await store());
   co_return ok();
 }
 
@@ -134,7 +153,8 @@ bool Bitmaps::is_changed() const {
 }
 
 Task<Result<void>> Bitmaps::store() {
-  if (!is_changed()) co_return ok();
+  // Half adapted to a new size they are worth nothing, and the file says so.
+  if (!is_changed() || is_resizing_) co_return ok();
   CO_RETURN_IF_ERROR(co_await write_tables());
   const std::optional<BitmapsExtension> old = header_.extensions.bitmaps;
   std::optional<BitmapsExtension> extension;
@@ -158,6 +178,7 @@ Task<Result<void>> Bitmaps::store() {
 Task<Result<void>> Bitmaps::write_tables() {
   for (Bitmap& bitmap : bitmaps_) {
     if (!bitmap.content || !bitmap.content->is_changed()) continue;
+    loaded_bytes_ -= bitmap.content->loaded_bytes();
     CO_ASSIGN_OR_RETURN(bitmap.info.table_offset,
                         co_await bitmap.content->store(writer_->allocator()));
     bitmap.info.table_entries = bitmap.content->table_entries();

@@ -40,11 +40,14 @@ class Bitmaps final : public BitmapStore {
   bool is_empty() const { return bitmaps_.empty(); }
   /// A guest write of the range is about to happen. Requires: length > 0, inside the disk.
   Task<Result<void>> record(uint64_t guest_offset, uint64_t length);
-  /// Loads every bitmap: before the size of the disk changes, on which their layout depends.
-  Task<Result<void>> load_all();
-  /// The disk has another size: bits behind its end are lost, new ones are clean. Requires:
-  /// load_all().
-  Task<Result<void>> resize();
+  /// The disk is about to get this size. In the file all bitmaps are in use from here on, as their
+  /// tables do not fit another size, and store() leaves them so until finish_resize(). "Bitmap 'x'
+  /// is inconsistent and cannot be used", "Too much space will be occupied by the bitmap ...".
+  Task<Result<void>> prepare_resize(uint64_t guest_size);
+  /// The file's header has the new size: bits behind its end are lost, new ones are clean.
+  Task<Result<void>> finish_resize();
+  /// The disk has the size that it had.
+  void abandon_resize() { is_resizing_ = false; }
   /// Writes out what changed. Flushes the writer, and the file between dependent steps.
   Task<Result<void>> store();
 
@@ -73,7 +76,8 @@ class Bitmaps final : public BitmapStore {
   BitmapGeometry geometry_of(const BitmapInfo& info) const;
   /// The bits, loaded when they are not.
   Task<Result<BitmapContent*>> content_of(Bitmap& bitmap);
-  Task<Result<void>> mark_in_use();
+  enum class Concerned : uint8_t { kRecording, kAll };
+  Task<Result<void>> mark_in_use(Concerned concerned);
   /// Writes bits out when there are too many in memory, of all bitmaps together.
   Task<Result<void>> set(BitmapContent& content, GuestRange range);
   Task<Result<void>> write_tables();
@@ -96,6 +100,7 @@ class Bitmaps final : public BitmapStore {
   /// Bitmaps were added, removed, or changed apart from their bits.
   bool is_directory_changed_ = false;
   bool is_marked_in_use_ = false;
+  bool is_resizing_ = false;
   /// Of bitmaps that were removed.
   std::vector<HostClusters> released_;
 };

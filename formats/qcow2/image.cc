@@ -1,7 +1,6 @@
 #include "formats/qcow2/image.h"
 
 #include <algorithm>
-#include <array>
 #include <cassert>
 #include <cerrno>
 #include <utility>
@@ -24,10 +23,10 @@ constexpr size_t kMaxExtents = 4096;
 }  // namespace
 
 Qcow2Image::Qcow2Image(Parts parts)
-    : parts_(std::move(parts)), io_(*parts_.file, parts_.executor), tables_(parts_.header, io_) {
-  if (!parts_.bitmaps) return;
-  bitmaps_ = std::make_unique<Bitmaps>(parts_.header, io_, mutex_, std::move(*parts_.bitmaps));
-}
+    : parts_(std::move(parts)),
+      io_(*parts_.file, parts_.executor),
+      tables_(parts_.header, io_),
+      bitmaps_(parts_.header, io_, mutex_, std::move(parts_.bitmaps)) {}
 
 Task<Result<ExtentList>> Qcow2Image::map(uint64_t guest_offset, uint64_t length) {
   assert(length > 0);
@@ -154,9 +153,8 @@ Task<Result<CheckReport>> Qcow2Image::repair(RepairMode mode, const CheckSink& s
 }
 
 Task<Result<void>> Qcow2Image::record_write(uint64_t guest_offset, uint64_t length) {
-  if (!bitmaps_) co_return ok();
   length = std::min(length, header().guest_size() - guest_offset);
-  CO_RETURN_IF_ERROR(co_await bitmaps_->record(guest_offset, length));
+  CO_RETURN_IF_ERROR(co_await bitmaps_.record(guest_offset, length));
   co_return ok();
 }
 
@@ -274,8 +272,7 @@ Task<Result<void>> Qcow2Image::close() {
   const CoMutex::Guard guard = co_await mutex_.lock();
   // What is corrupt is left as it is; the request that found it has failed.
   if (!writer_ || is_given_up_) co_return ok();
-  Result<void> stored;
-  if (bitmaps_) stored = co_await bitmaps_->store();
+  Result<void> stored = co_await bitmaps_.store();
   // Also after a failure, which is the more interesting error then.
   Result<void> closed = co_await writer_->close();
   if (!stored) co_return co_await remark(stored.error());

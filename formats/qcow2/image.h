@@ -29,8 +29,7 @@ class Qcow2Image final : public Image {
     std::unique_ptr<File> data_file;
     Header header;
     std::vector<Snapshot> snapshots;
-    /// Nothing when the directory is damaged, which only `check` tolerates.
-    std::optional<std::vector<BitmapInfo>> bitmaps;
+    std::vector<BitmapInfo> bitmaps;
     ImageInfo info;
     Executor* executor = nullptr;
     /// Null: nobody wants to read of damage.
@@ -50,7 +49,7 @@ class Qcow2Image final : public Image {
   Task<Result<void>> load_snapshot(const std::string& id_or_name) override;
   Task<Result<CheckReport>> check(const CheckSink& sink) override;
   Task<Result<CheckReport>> repair(RepairMode mode, const CheckSink& sink) override;
-  BitmapStore* bitmaps() override { return bitmaps_.get(); }
+  BitmapStore* bitmaps() override { return &bitmaps_; }
 
   Task<Result<std::vector<HostRun>>> reserve(uint64_t guest_offset, uint64_t length) override;
   Task<Result<void>> link(uint64_t guest_offset, uint64_t length) override;
@@ -78,8 +77,6 @@ class Qcow2Image final : public Image {
   /// After an operation: what it found damaged is said, and info() tells the size and the snapshots
   /// there are now.
   Task<Result<void>> finish_operation(Result<void> result);
-  /// Runs what may change the size of the disk, and adapts the bitmaps to it.
-  Task<Result<void>> with_bitmaps(Task<Result<void>> operation);
   Task<Result<void>> map_tables(uint64_t guest_offset, uint64_t guest_end, ExtentList& extents);
   Task<bool> detect_preallocation();
   /// To be called before the guest's bytes in the range change.
@@ -100,8 +97,7 @@ class Qcow2Image final : public Image {
   std::unique_ptr<Writer> writer_;
   /// Protects the tables, the writer, the bitmaps and the caches under them, across suspensions.
   CoMutex mutex_;
-  /// Null when the directory could not be read.
-  std::unique_ptr<Bitmaps> bitmaps_;
+  Bitmaps bitmaps_;
   bool has_remarked_ = false;
   bool is_given_up_ = false;
   /// Is the file's allocation asked for where data is? Unknown before the first map().

@@ -20,22 +20,12 @@ Task<Result<void>> Qcow2Image::finish_operation(Result<void> result) {
   co_return result;
 }
 
-Task<Result<void>> Qcow2Image::with_bitmaps(Task<Result<void>> operation) {
-  const uint64_t old_size = header().guest_size();
-  if (bitmaps_) CO_RETURN_IF_ERROR(co_await bitmaps_->load_all());
-  CO_RETURN_IF_ERROR(co_await std::move(operation));
-  if (!bitmaps_ || header().guest_size() == old_size) co_return ok();
-  CO_RETURN_IF_ERROR(co_await bitmaps_->resize());
-  CO_RETURN_IF_ERROR(co_await bitmaps_->store());
-  co_return ok();
-}
-
 Task<Result<void>> Qcow2Image::resize(const ResizeRequest& request) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
   Result<void> resized =
-      co_await with_bitmaps(qcow2::resize(*writer_, parts_.data_file.get(), request));
+      co_await qcow2::resize(*writer_, parts_.data_file.get(), bitmaps_, request);
   co_return co_await finish_operation(std::move(resized));
 }
 
@@ -50,7 +40,7 @@ Task<Result<void>> Qcow2Image::create_snapshot(const SnapshotInfo& info) {
 Task<Result<void>> Qcow2Image::apply_snapshot(const std::string& id_or_name) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
-  if (bitmaps_ && !bitmaps_->is_empty()) {
+  if (!bitmaps_.is_empty()) {
     co_return Error(EBUSY, "Device has active dirty bitmaps");
   }
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
@@ -75,8 +65,8 @@ Task<Result<void>> Qcow2Image::amend(const AmendRequest& request) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
-  Result<void> amended = co_await with_bitmaps(
-      qcow2::amend(*writer_, parts_.data_file.get(), parts_.snapshots, request));
+  Result<void> amended =
+      co_await qcow2::amend(*writer_, parts_.data_file.get(), bitmaps_, parts_.snapshots, request);
   co_return co_await finish_operation(std::move(amended));
 }
 

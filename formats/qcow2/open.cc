@@ -61,15 +61,8 @@ Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file
     }
     if (table && !options.for_check) parts.snapshots = std::move(table->snapshots);
   }
-  Result<std::vector<BitmapInfo>> bitmaps = co_await read_bitmap_directory(*parts.file, header);
-  // Who repairs would have to load them (QEMU does); a mere check tells what is wrong.
-  if (!bitmaps && (!options.for_check || options.writable)) {
-    co_return Error(std::move(bitmaps).error());
-  }
-  if (bitmaps) parts.bitmaps = std::move(*bitmaps);
-  const std::vector<BitmapInfo> no_bitmaps;
-  parts.info =
-      make_image_info(header, parts.snapshots, parts.bitmaps ? *parts.bitmaps : no_bitmaps);
+  CO_ASSIGN_OR_RETURN(parts.bitmaps, co_await read_bitmap_directory(*parts.file, header));
+  parts.info = make_image_info(header, parts.snapshots, parts.bitmaps);
 
   auto image = std::make_unique<Qcow2Image>(std::move(parts));
   CO_RETURN_IF_ERROR(co_await image->load_tables(options));
@@ -115,9 +108,7 @@ Task<Result<void>> Qcow2Image::start_writing() {
   writer_ = std::make_unique<Writer>(parts_.header, io_, tables_, data_file(), facts);
   if (parts_.remark) writer_->set_remark(parts_.remark);
   CO_RETURN_IF_ERROR(co_await writer_->start());
-  if (bitmaps_) {
-    CO_RETURN_IF_ERROR(co_await bitmaps_->start_writing(*writer_));
-  }
+  CO_RETURN_IF_ERROR(co_await bitmaps_.start_writing(*writer_));
   co_return ok();
 }
 

@@ -186,11 +186,8 @@ Task<Result<void>> shrink(Writer& writer, File* data_file, ResizeRequest request
   co_return ok();
 }
 
-}  // namespace
-
-Task<Result<void>> resize(Writer& writer, File* data_file, ResizeRequest request) {
+Task<Result<void>> change_size(Writer& writer, File* data_file, ResizeRequest request) {
   const Metadata metadata = writer.metadata();
-  CO_RETURN_IF_ERROR(check_request(metadata.header, request));
   if (request.virtual_size < metadata.header.guest_size()) {
     CO_RETURN_IF_ERROR(co_await shrink(writer, data_file, request));
   } else {
@@ -199,6 +196,24 @@ Task<Result<void>> resize(Writer& writer, File* data_file, ResizeRequest request
   Result<void> written = co_await write_disk_fields(metadata);
   if (!written) co_return std::move(written).error().within("Failed to update the image size");
   co_return ok();
+}
+
+}  // namespace
+
+Task<Result<void>> resize(Writer& writer, File* data_file, Bitmaps& bitmaps,
+                          ResizeRequest request) {
+  const Header& header = writer.metadata().header;
+  CO_RETURN_IF_ERROR(check_request(header, request));
+  CO_RETURN_IF_ERROR(co_await bitmaps.prepare_resize(request.virtual_size));
+  const uint64_t old_size = header.guest_size();
+  Result<void> resized = co_await change_size(writer, data_file, request);
+  if (resized) {
+    CO_RETURN_IF_ERROR(co_await bitmaps.finish_resize());
+  } else if (request.virtual_size > old_size && header.guest_size() == old_size) {
+    // A disk that was to shrink may have lost what no bitmap has recorded.
+    bitmaps.abandon_resize();
+  }
+  co_return resized;
 }
 
 }  // namespace imgconv::qcow2

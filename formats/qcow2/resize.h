@@ -5,6 +5,7 @@
 #pragma once
 
 #include "formats/image.h"
+#include "formats/qcow2/bitmaps.h"
 #include "formats/qcow2/writer.h"
 #include "loop/result.h"
 #include "loop/task.h"
@@ -13,7 +14,8 @@ namespace imgconv::qcow2 {
 
 /// "The new size must be a multiple of 512", "Can't resize a v2 image which has snapshots", "Failed
 /// to grow the L1 table: ...". Updates the writer's header. `data_file` is null without an external
-/// data file. Requires: nothing is reserved.
-Task<Result<void>> resize(Writer& writer, File* data_file, ResizeRequest request);
+/// data file. Bitmaps are refused as Bitmaps::prepare_resize() tells, and stored when all is done.
+/// Requires: nothing is reserved.
+Task<Result<void>> resize(Writer& writer, File* data_file, Bitmaps& bitmaps, ResizeRequest request);
 
 }  // namespace imgconv::qcow2

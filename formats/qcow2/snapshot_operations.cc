@@ -62,7 +62,7 @@ Result<void> check_applicable(const Header& header, const Snapshot* snapshot) {
   RETURN_IF_ERROR(check_snapshot_l1(*snapshot, header));
   if (!is_aligned(snapshot->disk_size, kSectorSize)) return Error::from_errno(EINVAL);
   if (snapshot->disk_size != header.guest_size() && header.version < 3) {
-    return Error::from_errno(ENOTSUP);
+    return Error(ENOTSUP, "Can't resize a v2 image which has snapshots");
   }
   const uint64_t l1_entries = div_round_up(snapshot->disk_size, header.l2_coverage());
   if (snapshot->disk_size > kMaxDiskSize || l1_entries > kMaxL1Bytes / kTableEntryBytes) {

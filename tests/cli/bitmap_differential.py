@@ -5,7 +5,7 @@
         [--seed N] [--rounds N] [--keep]
 
 Each round makes an image with the genuine tool, copies it, and lets both programs do the same to
-their copy: bitmap with random actions (wrong ones too), convert -n into it, which enabled bitmaps
+their copy: bitmap with random actions (wrong ones too), resize, convert -n into it, which enabled bitmaps
 must record, convert --bitmaps from it. Between the steps writers die and programs that know no
 bitmaps change the image. After each step exit status, messages, `info` and the bitmaps' bits, read
 from the files by bitmap_reader.py, must be equal, and the genuine check must find our copy clean; at
@@ -116,8 +116,8 @@ class Round:
             file.truncate(self.size)
 
     def step(self):
-        kind = self.random.choices(["bitmap", "convert", "record", "write", "die", "foreign"],
-                                   [10, 3, 3, 2, 1, 0.3])[0]
+        kind = self.random.choices(["bitmap", "convert", "record", "resize", "write", "die", "foreign"],
+                                   [10, 3, 3, 3, 2, 1, 0.3])[0]
         getattr(self, kind)()
 
     def both(self, *words):
@@ -153,6 +153,16 @@ class Round:
     def record(self):
         words = self.random.choice([[], ["-S", "0"], ["-W"], ["-m", "1"]])
         self.both("convert", "-n", "-f", "raw", "-O", "qcow2", *words, "source.raw", "img.qcow2")
+
+    def resize(self):
+        size = self.random.choice([self.size, self.size + 512, min(2 * self.size, 48 << 20),
+                                   max(512, self.size // 1024 * 512)])
+        words = self.random.choice([["resize", "--shrink", "img.qcow2", str(size)],
+                                    ["amend", "-o", f"size={size}", "img.qcow2"]])
+        if self.both(*words):
+            self.size = size
+            self.make_source("source.raw")
+            shutil.copy(self.theirs.path("source.raw"), self.ours.path("source.raw"))
 
     def write(self):
         commands = self.writes()

@@ -145,4 +145,52 @@ TEST_CASE("Bitmaps: after a crash a consistent bitmap has every write that reach
   test.judge(kSeed);
 }
 
+TEST_CASE("Bitmaps: a crash while the disk is resized leaves them fitting or marked as in use",
+          "[formats][qcow2][crash]") {
+  const char* const options = any_options();
+  const uint64_t new_size = GENERATE(kDiskSize / 2 + 512, 5 * kMiB);
+  INFO("options " << options << ", new size " << new_size);
+  Qcow2Disk disk;
+  disk.create(kDiskSize, options);
+  disk.open(true);
+  disk.write(0, pattern(0, kDiskSize));
+  add(disk, "on", true);
+  add(disk, "off", false);
+  mark(disk, 0, 30 * kKiB, 40 * kKiB);
+  mark(disk, 1, kDiskSize / 2, kDiskSize);
+  disk.close();
+  const Bitmaps before = read_bitmaps(disk.storage.bytes(Qcow2Disk::kName)).value();
+  CrashLog log(disk.storage);
+  log.start();
+  disk.open(true);
+  REQUIRE_THAT(run_inline(disk.image->resize({new_size, Preallocation::kOff, kDiskSize})), IsOk());
+  disk.close();
+  const Bitmaps after = read_bitmaps(disk.storage.bytes(Qcow2Disk::kName)).value();
+  CHECK(after[0] == before[0]);
+  CHECK(after[1].dirty.size() == (new_size < kDiskSize ? 1 : before[1].dirty.size()));
+
+  size_t states_in_use = 0;
+  log.for_each_state(kSeed, 6, [&](const CrashState& state) {
+    INFO(state.description);
+    Qcow2Disk crashed;
+    for (const auto& [name, bytes] : state.files) crashed.storage.add(name, bytes);
+    REQUIRE_THAT(crashed.try_open(false), IsOk());
+    const Bitmaps& expected = crashed.size() == new_size ? after : before;
+    const Bitmaps found = bitmaps_of(state);
+    REQUIRE(found.size() == expected.size());
+    for (size_t i = 0; i < found.size(); ++i) {
+      const bool is_in_use = (found[i].flags & kBitmapInUse) != 0;
+      states_in_use += is_in_use;
+      REQUIRE((is_in_use || found[i] == expected[i]));
+    }
+    std::string lines;
+    const Result<CheckReport> report = run_inline(
+        crashed.image->check([&lines](const std::string& line) { lines += line + "\n"; }));
+    INFO(lines);
+    REQUIRE_THAT(report, IsOk());
+    REQUIRE(report->corruptions + report->check_errors == 0);
+  });
+  CHECK(states_in_use > 0);
+}
+
 }  // namespace imgconv::test

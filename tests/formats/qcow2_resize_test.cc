@@ -1,8 +1,10 @@
 // Resizing qcow2 images: what is cut off, what is added, and in which order it reaches the file.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cerrno>
 
 #include "tests/formats/qcow2_disk.h"
+#include "tests/support/qcow2_bitmaps.h"
 #include "tests/support/qcow2_builder.h"
 #include "tests/support/trace_file.h"
 
@@ -42,6 +44,68 @@ TEST_CASE("Resize: a larger disk keeps its bytes and reads as zeros behind them"
   CHECK(disk.size() == 2 * kMiB + 512);
   CHECK(is_pattern(disk.read(0, kMiB), 0));
   CHECK(disk.read(kMiB, kMiB + 512) == std::vector<std::byte>(kMiB + 512));
+  CHECK(disk.check().empty());
+}
+
+TEST_CASE("Resize: bitmaps are adapted to the new size", "[formats][qcow2]") {
+  const uint64_t new_size = GENERATE(3 * kMiB, kMiB / 2);
+  Qcow2Builder builder;
+  builder.cluster_bits(9).size(kMiB);
+  // Bits of 512 bytes: 4096 of them to a cluster, of which the last 2048 mean nothing yet.
+  add_bitmaps(builder,
+              {{"first", kBitmapAuto, 9, {{std::vector<std::byte>(512, std::byte{0xff}), 0}}},
+               {"second", 0, 16, {{{}, 1}}}});
+  Qcow2Disk disk;
+  disk.storage.add(Qcow2Disk::kName, builder.bytes());
+  disk.open(true);
+  REQUIRE_THAT(resize(disk, new_size), IsOk());
+  reopen(disk, false);
+  const auto bitmaps = read_bitmaps(disk.storage.bytes(Qcow2Disk::kName));
+  REQUIRE(bitmaps.has_value());
+  const uint64_t dirty_bytes = std::min(new_size, kMiB);
+  CHECK((*bitmaps)[0].dirty.size() == dirty_bytes / 512);
+  CHECK((*bitmaps)[0].flags == kBitmapAuto);
+  CHECK((*bitmaps)[1].dirty.size() == dirty_bytes / 65536);
+  CHECK(disk.check().empty());
+}
+
+TEST_CASE("Resize: an inconsistent bitmap is a refusal, and so is one that would get too large",
+          "[formats][qcow2]") {
+  const uint32_t flags = GENERATE(kBitmapInUse, kBitmapInUse | kBitmapAuto, 0U);
+  Qcow2Builder builder;
+  builder.size(kMiB);
+  add_bitmaps(builder, {{"good", kBitmapAuto, 16, {{{}, 0}}}, {"b", flags, 9, {{{}, 0}}}});
+  Qcow2Disk disk;
+  disk.storage.add(Qcow2Disk::kName, builder.bytes());
+  const auto before = read_bitmaps(builder.bytes());
+  disk.open(true);
+  if (flags == 0) {
+    CHECK_THAT(resize(disk, 5 * kTiB),
+               FailsSaying("Cannot resize bitmap 'b': Too much space will be occupied by the "
+                           "bitmap. Use larger granularity"));
+  } else {
+    CHECK_THAT(resize(disk, 2 * kMiB),
+               FailsSaying("Bitmap 'b' is inconsistent and cannot be used"));
+    CHECK_THAT(resize(disk, kMiB), FailsSaying("Bitmap 'b' is inconsistent and cannot be used"));
+  }
+  reopen(disk);
+  CHECK(disk.size() == kMiB);
+  CHECK(read_bitmaps(disk.storage.bytes(Qcow2Disk::kName)) == before);
+}
+
+TEST_CASE("Resize: bitmaps of a disk that could not be made larger stay as they were",
+          "[formats][qcow2]") {
+  Qcow2Builder builder;
+  builder.cluster_bits(9).size(kMiB);
+  add_bitmaps(builder, {{"b", kBitmapAuto, 16, {{{}, 0}}}});
+  Qcow2Disk disk;
+  disk.storage.add(Qcow2Disk::kName, builder.bytes());
+  const auto before = read_bitmaps(builder.bytes());
+  disk.open(true);
+  REQUIRE_THAT(resize(disk, 256 * kGiB),
+               FailsSaying("Failed to grow the L1 table: File too large"));
+  reopen(disk, false);
+  CHECK(read_bitmaps(disk.storage.bytes(Qcow2Disk::kName)) == before);
   CHECK(disk.check().empty());
 }
 
