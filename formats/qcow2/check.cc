@@ -13,6 +13,7 @@
 #include "formats/qcow2/check_context.h"
 #include "formats/qcow2/check_copied.h"
 #include "formats/qcow2/check_references.h"
+#include "formats/qcow2/repair_bitmaps.h"
 #include "formats/qcow2/repair_rebuild.h"
 #include "formats/qcow2/repair_snapshots.h"
 #include "formats/qcow2/snapshot.h"
@@ -248,6 +249,12 @@ Task<Result<void>> check_all(Run& run) {
   CO_RETURN_IF_ERROR(co_await check_snapshot_table(run));
   context.report.total_clusters =
       clusters_for(run.header.guest_size(), run.header.cluster_bits).value();
+  if (context.may_repair_errors()) {
+    CO_RETURN_IF_ERROR(context.measure_file());
+    CO_ASSIGN_OR_RETURN(const uint64_t removed,
+                        co_await remove_damaged_bitmaps(context, run.header));
+    context.report.corruptions_fixed += removed;
+  }
   CO_RETURN_IF_ERROR(co_await check_refcounts(run));
   if (context.may_repair_errors() && run.snapshots.corruptions != 0) {
     CO_RETURN_IF_ERROR(co_await repair_snapshot_table(run));

@@ -16,10 +16,9 @@
 namespace imgconv::qcow2 {
 
 struct SalvagedSnapshots {
-  /// What `check` goes on with; its size is that of the old table, as far as it was read.
+  /// What `check` goes on with, and what is to be written; its size is that of the old table, as
+  /// far as it was read.
   SnapshotTable table;
-  /// The whole table as it is to be written.
-  std::vector<std::byte> bytes;
   /// What writing it repairs.
   uint64_t corruptions = 0;
   /// Of these, entries at the end that are beyond the limits. Without others it is enough not to

@@ -1,6 +1,5 @@
 #include "formats/qcow2/snapshot_store.h"
 
-#include <array>
 #include <cerrno>
 #include <limits>
 #include <string>
@@ -66,6 +65,14 @@ Result<std::vector<std::byte>> snapshot_table_bytes(std::span<const Snapshot> sn
   return bytes;
 }
 
+SnapshotPointer snapshot_pointer(uint32_t count, HostOffset table_offset) {
+  static_assert(offsetof(RawHeader, snapshots_offset) == offsetof(RawHeader, nb_snapshots) + 4);
+  SnapshotPointer pointer;
+  store_be(pointer.data(), count);
+  store_be(pointer.data() + 4, table_offset.bytes());
+  return pointer;
+}
+
 Task<Result<void>> store_snapshot_table(const Metadata& metadata,
                                         std::span<const Snapshot> snapshots) {
   Header& header = metadata.header;
@@ -82,14 +89,13 @@ Task<Result<void>> store_snapshot_table(const Metadata& metadata,
     CO_RETURN_IF_ERROR(co_await metadata.io.write_one(place.first << header.cluster_bits, bytes));
     CO_RETURN_IF_ERROR(co_await barrier(metadata));
   }
-  std::array<std::byte, 12> pointer;
-  static_assert(offsetof(RawHeader, snapshots_offset) == offsetof(RawHeader, nb_snapshots) + 4);
-  store_be(pointer.data(), static_cast<uint32_t>(snapshots.size()));
-  store_be(pointer.data() + 4, place.first << header.cluster_bits);
-  CO_RETURN_IF_ERROR(co_await metadata.io.write_one(offsetof(RawHeader, nb_snapshots), pointer));
+  const auto count = static_cast<uint32_t>(snapshots.size());
+  const HostOffset offset(place.first << header.cluster_bits);
+  const SnapshotPointer pointer = snapshot_pointer(count, offset);
+  CO_RETURN_IF_ERROR(co_await metadata.io.write_one(kSnapshotPointerOffset, pointer));
   CO_RETURN_IF_ERROR(co_await barrier(metadata));
-  header.snapshot_count = static_cast<uint32_t>(snapshots.size());
-  header.snapshot_table_offset = HostOffset(place.first << header.cluster_bits);
+  header.snapshot_count = count;
+  header.snapshot_table_offset = offset;
   if (old_place.clusters != 0) {
     metadata.allocator.protected_clusters().remove_at(old_place.first);
     CO_RETURN_IF_ERROR(co_await metadata.allocator.release_unused(old_place));
