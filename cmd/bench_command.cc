@@ -95,7 +95,7 @@ Result<void> accept_request_option(BenchOptions& options, int key, const std::st
       break;
     }
     case 'S': {
-      ASSIGN_OR_RETURN(options.step, parse_size_arg("step size", value, kStepLimits));
+      ASSIGN_OR_RETURN(options.step, parse_size_arg("step_size", value, kStepLimits));
       break;
     }
     case 'w':

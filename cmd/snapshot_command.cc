@@ -86,6 +86,7 @@ Result<int> run_on_image(const Report& report, const SnapshotArguments& argument
   request.writable = !is_listing;
   ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> chain,
                    runtime.run(open_image(runtime.storage(), request, messages)));
+  Result<void> done;
   if (is_listing) {
     const std::vector<SnapshotInfo>& snapshots = chain->top().info().snapshots;
     if (!snapshots.empty()) print_out("Snapshot list:\n{}", snapshot_table(snapshots));
@@ -93,11 +94,11 @@ Result<int> run_on_image(const Report& report, const SnapshotArguments& argument
     // An image without snapshots of its own is tried on its file, and then opened once more.
     const bool is_opened_again = arguments.action == 'a' && chain->layers().front().was_guessed_raw;
     if (is_opened_again) warn_of_guess(chain->layers().front().name, messages);
-    const Result<void> done = perform(runtime, chain->top(), arguments);
-    const Result<void> closed = runtime.run(chain->close());
-    RETURN_IF_ERROR(done);
-    RETURN_IF_ERROR(closed);
+    done = perform(runtime, chain->top(), arguments);
   }
+  const Result<void> closed = runtime.run(chain->close());
+  RETURN_IF_ERROR(done);
+  RETURN_IF_ERROR(closed);
   return 0;
 }
 

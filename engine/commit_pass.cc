@@ -6,7 +6,6 @@
 #include <thread>
 
 #include "engine/guest_write.h"
-#include "formats/registry.h"
 #include "loop/try.h"
 #include "loop/units.h"
 
@@ -159,15 +158,6 @@ Task<Result<void>> CommitPass::prepare(Window& window) {
   co_return ok();
 }
 
-/// What was taken for raw because it looked like nothing else must not begin to look like
-/// something.
-Result<void> CommitPass::check_head(const Piece& piece, std::span<const std::byte> bytes) const {
-  if (!chain_.layers()[base_].was_guessed_raw || piece.guest_offset != 0) return ok();
-  const std::span<const std::byte> head = bytes.first(std::min<size_t>(bytes.size(), kSectorSize));
-  if (probe_driver(head).name() == "raw") return ok();
-  return Error::from_errno(EPERM);
-}
-
 Task<Result<void>> CommitPass::write(Window& window) {
   for (const Piece& piece : window.pieces) {
     if (piece.is_zero) {
@@ -176,7 +166,6 @@ Task<Result<void>> CommitPass::write(Window& window) {
     }
     const std::span<const std::byte> bytes =
         window.buffer.span().subspan(piece.guest_offset - window.guest_offset, piece.length);
-    CO_RETURN_IF_ERROR(check_head(piece, bytes));
     CO_RETURN_IF_ERROR(co_await write_guest(target_, piece.guest_offset, bytes));
   }
   messages_.progress(window.guest_offset + window.length, size_);

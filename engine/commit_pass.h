@@ -52,7 +52,6 @@ class CommitPass {
   /// tells.
   Task<Result<void>> skip_empty();
   Task<Result<void>> wait_for_rate(const Window& window);
-  Result<void> check_head(const Piece& piece, std::span<const std::byte> bytes) const;
 
   ImageChain& chain_;
   const unsigned base_;

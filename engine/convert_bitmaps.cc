@@ -72,6 +72,13 @@ Task<Result<void>> copy_bitmaps(Image& source, Image& target, const ConvertOptio
     if (!bitmap.is_inconsistent) continue;
     messages.warning(fmt::format("Skipping inconsistent bitmap '{}'", bitmap.name));
   }
+  // All of them are looked at before the first is made.
+  for (const PersistentBitmap& bitmap : bitmaps | std::views::reverse) {
+    if (!bitmap.is_inconsistent && find_bitmap(target, bitmap.name)) {
+      co_return Error(EEXIST, fmt::format("Failed to create bitmap {0}: Bitmap already exists: {0}",
+                                          bitmap.name));
+    }
+  }
   for (const PersistentBitmap& bitmap : bitmaps) {
     if (bitmap.is_inconsistent) continue;
     CO_RETURN_IF_ERROR(co_await copy_bitmap(source, bitmap, target, options.target));

@@ -10,6 +10,7 @@
 #include "engine/guest_write.h"
 #include "engine/image_name.h"
 #include "engine/ordered_pass.h"
+#include "formats/registry.h"
 #include "loop/io_buffer.h"
 #include "loop/try.h"
 #include "loop/units.h"
@@ -104,6 +105,9 @@ bool names_same_file(Storage& storage, const std::string& a, const std::string& 
 
 Task<Result<std::unique_ptr<ImageChain>>> make_output(Storage& storage, const DdOptions& options,
                                                       uint64_t size, Messages& messages) {
+  if (find_driver(options.output_format) == nullptr) {
+    co_return Error(EINVAL, "Unknown file format");
+  }
   CreateRequest request;
   request.name = options.output;
   request.format = options.output_format;

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/image_name.h"
 #include "formats/image.h"
 #include "loop/executor.h"
 #include "loop/result.h"
@@ -26,6 +27,8 @@ struct Layer {
   std::string format;
   /// No format was given and the probe said raw.
   bool was_guessed_raw = false;
+  /// How to open it again, with every option of a json: name; null when it was not opened by name.
+  std::unique_ptr<ImageSpec> spec;
   std::unique_ptr<Image> image;
 };
 

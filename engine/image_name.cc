@@ -183,6 +183,7 @@ Result<ImageSpec> spec_of_options(NameOptions options, bool is_backing) {
   ImageSpec spec;
   spec.format = take(options, "driver").value_or("");
   ASSIGN_OR_RETURN(spec.force_share, take_switch(options, "force-share"));
+  ASSIGN_OR_RETURN(spec.is_read_only, take_switch(options, "read-only"));
   if (is_file_protocol(spec.format)) {
     ASSIGN_OR_RETURN(spec.file, take_file(std::move(options)));
     return spec;
@@ -236,8 +237,10 @@ Result<void> apply_format_options(ImageSpec& spec, std::string_view format) {
   if (format == "raw") {
     ASSIGN_OR_RETURN(const std::optional<uint64_t> offset,
                      take_size(options, "offset", spec.raw_offset_json));
-    spec.raw_offset = offset.value_or(0);
-    ASSIGN_OR_RETURN(spec.raw_size, take_size(options, "size", spec.raw_size_json));
+    if (offset) spec.raw_offset = *offset;
+    ASSIGN_OR_RETURN(const std::optional<uint64_t> size,
+                     take_size(options, "size", spec.raw_size_json));
+    if (size) spec.raw_size = size;
   }
   for (const auto& [name, value] : options) {
     if (contains(kNeutralOptions, name)) continue;

@@ -38,6 +38,7 @@ struct ImageSpec {
   Backing backing_source = Backing::kFromHeader;
   std::unique_ptr<ImageSpec> backing;
   bool force_share = false;
+  bool is_read_only = false;
   /// raw only.
   uint64_t raw_offset = 0;
   std::optional<uint64_t> raw_size;

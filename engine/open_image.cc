@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/image_name.h"
+#include "engine/probed_raw_file.h"
 #include "engine/untrusted.h"
 #include "formats/driver.h"
 #include "formats/registry.h"
@@ -30,6 +31,8 @@ struct OpenMode {
   bool refuse_truncated = false;
   bool accept_incomplete = false;
   std::optional<ImageLimits> limits;
+  /// The format is known, but only from a guess when the layer was opened before.
+  bool was_guessed_raw = false;
 };
 
 Result<ImageSpec> spec_of_request(const ImageRequest& request) {
@@ -40,6 +43,7 @@ Result<ImageSpec> spec_of_request(const ImageRequest& request) {
   if (request.writable && (request.force_share || spec.force_share)) {
     return Error(EINVAL, "force-share=on can only be used with read-only images");
   }
+  if (request.writable && spec.is_read_only) return Error(EACCES, "Block node is read-only");
   return spec;
 }
 
@@ -117,16 +121,6 @@ OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const O
   return options;
 }
 
-void warn_of_guess(const std::string& name, Messages& messages) {
-  messages.raw_line(fmt::format(
-      "WARNING: Image format was not specified for '{}' and probing guessed raw.", name));
-  messages.raw_line(
-      "         Automatically detecting the format is dangerous for raw images, write operations "
-      "on "
-      "block 0 will be restricted.");
-  messages.raw_line("         Specify the 'raw' format explicitly to remove the restrictions.");
-}
-
 Task<Result<Layer>> open_layer(Storage& storage, ImageSpec& spec, const OpenMode& mode,
                                Messages& messages) {
   const BlockDriver* driver = nullptr;
@@ -145,6 +139,9 @@ Task<Result<Layer>> open_layer(Storage& storage, ImageSpec& spec, const OpenMode
   }
   file_options.lock = lock_mode(spec, mode, *driver);
   CO_ASSIGN_OR_RETURN(std::unique_ptr<File> file, storage.open(spec.file->path, file_options));
+  if ((layer.was_guessed_raw || mode.was_guessed_raw) && mode.writable) {
+    file = guard_probed_raw(std::move(file));
+  }
   CO_RETURN_IF_ERROR(apply_format_options(spec, driver->name()));
   layer.name = display_name(spec);
   layer.format = spec.format;
@@ -213,6 +210,7 @@ Task<Result<void>> open_backing_layers(Storage& storage, ImageSpec spec, OpenMod
     paths.push_back(spec.file->path);
     Result<std::optional<ImageSpec>> next = backing_spec(spec, layers.back());
     if (!next) co_return within_chain(std::move(next).error(), layers.size(), request);
+    layers.back().spec = std::make_unique<ImageSpec>(std::move(spec));
     if (!*next) co_return ok();
     spec = std::move(**next);
     for (const std::string& warning : spec.warnings) messages.warning(warning);
@@ -236,6 +234,16 @@ void connect_backing(ImageChain& chain, unsigned depth) {
 }
 
 }  // namespace
+
+void warn_of_guess(const std::string& name, Messages& messages) {
+  messages.raw_line(fmt::format(
+      "WARNING: Image format was not specified for '{}' and probing guessed raw.", name));
+  messages.raw_line(
+      "         Automatically detecting the format is dangerous for raw images, write operations "
+      "on "
+      "block 0 will be restricted.");
+  messages.raw_line("         Specify the 'raw' format explicitly to remove the restrictions.");
+}
 
 Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const ImageRequest& request,
                                                      Messages& messages) {
@@ -274,15 +282,16 @@ Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const Ima
 
 Task<Result<void>> reopen_writable(Storage& storage, ImageChain& chain, unsigned depth,
                                    CacheMode cache, Messages& messages) {
-  ImageRequest request;
-  request.name = chain.layers()[depth].name;
-  request.format = chain.layers()[depth].format;
-  request.writable = true;
-  CO_ASSIGN_OR_RETURN(ImageSpec spec, spec_of_request(request));
+  ImageSpec& spec = *chain.layers()[depth].spec;
+  if (spec.force_share) {
+    co_return Error(EINVAL, "force-share=on can only be used with read-only images");
+  }
+  if (spec.is_read_only) co_return Error(EACCES, "Block node is read-only");
   OpenMode mode;
   mode.writable = true;
   mode.may_resize = true;
   mode.cache = cache;
+  mode.was_guessed_raw = chain.layers()[depth].was_guessed_raw;
   chain.replace_image(depth, nullptr);
   CO_ASSIGN_OR_RETURN(Layer layer, co_await open_layer(storage, spec, mode, messages));
   chain.replace_image(depth, std::move(layer.image));

@@ -48,9 +48,12 @@ struct ImageRequest {
 Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const ImageRequest& request,
                                                      Messages& messages);
 
+/// What is said of a raw image that was opened for writing without a format.
+void warn_of_guess(const std::string& name, Messages& messages);
+
 /// Opens a layer below the top again, for writing. Its file is closed first, since a lock of our
 /// own would be in the way. The error says what the file says; the chain may then only be closed.
-/// Limit: options that a json: name gave for other files of the layer are not kept.
+/// Requires: open_image() has opened the chain.
 Task<Result<void>> reopen_writable(Storage& storage, ImageChain& chain, unsigned depth,
                                    CacheMode cache, Messages& messages);
 

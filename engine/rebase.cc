@@ -9,6 +9,7 @@
 #include "engine/backing_layer.h"
 #include "engine/ordered_pass.h"
 #include "engine/rebase_pass.h"
+#include "formats/format_names.h"
 #include "formats/registry.h"
 #include "loop/try.h"
 
@@ -18,17 +19,13 @@ namespace {
 /// Readers and comparers beside the one that writes.
 constexpr unsigned kWorkers = 4;
 
-bool is_format(const std::string& name) {
-  return name == "file" || name == "host_device" || find_driver(name) != nullptr;
-}
-
 /// What can be refused before anything is compared.
 Result<void> check_options(const RebaseOptions& options, const ImageChain& chain) {
   const BlockDriver* const driver = find_driver(chain.top().info().format);
   if (options.compress && (driver == nullptr || !driver->supports_compression())) {
     return Error(ENOTSUP, "Compression not supported for this file format");
   }
-  if (options.backing_format && !is_format(*options.backing_format)) {
+  if (options.backing_format && !is_known_format(*options.backing_format)) {
     return Error(EINVAL, fmt::format("Invalid format name: '{}'", *options.backing_format));
   }
   return ok();

@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cerrno>
 #include <string>
 #include <utility>
 
+#include "formats/format_names.h"
 #include "loop/try.h"
 
 namespace imgconv::qcow2 {
@@ -17,12 +17,6 @@ namespace {
 constexpr uint64_t kDefaultClusterSize = 64 * kKiB;
 constexpr unsigned kMinExtendedClusterBits = 14;
 constexpr uint64_t kDefaultRefcountBits = 16;
-
-/// Block drivers that a backing format may name (QEMU's BlockdevDriver; images and files).
-constexpr std::array<std::string_view, 26> kBackingFormats = {
-    "bochs", "cloop", "dmg",  "file", "ftp", "ftps",    "host_cdrom", "host_device", "http",
-    "https", "iscsi", "luks", "nbd",  "nfs", "null-co", "parallels",  "qcow",        "qcow2",
-    "qed",   "rbd",   "raw",  "ssh",  "vdi", "vhdx",    "vmdk",       "vpc"};
 
 Error needs_v3(std::string_view what) {
   return Error(EINVAL, fmt::format("{} only supported with compatibility level 1.1 and above (use "
@@ -67,9 +61,7 @@ Result<void> take_names(CreateRequest& request, const OptionValues& options) {
   header.backing_file = options.string("backing_file").value_or("");
   header.extensions.backing_format = options.string("backing_fmt");
   header.extensions.data_file = options.string("data_file");
-  if (header.extensions.backing_format &&
-      std::ranges::find(kBackingFormats, *header.extensions.backing_format) ==
-          kBackingFormats.end()) {
+  if (header.extensions.backing_format && !is_known_format(*header.extensions.backing_format)) {
     return bad_value("backing-fmt", *header.extensions.backing_format);
   }
   RETURN_IF_ERROR(check_encryption(options));
