@@ -1,6 +1,7 @@
 #include "formats/qcow2/image.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cerrno>
 #include <utility>

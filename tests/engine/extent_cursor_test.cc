@@ -52,7 +52,11 @@ class Cursor {
       auto image = std::make_unique<ScriptedImage>(script, cluster_size, std::move(file));
       image->set_batch(batch);
       images_.push_back(image.get());
-      opened.push_back({"scripted", "scripted", false, std::move(image)});
+      Layer layer;
+      layer.name = "scripted";
+      layer.format = "scripted";
+      layer.image = std::move(image);
+      opened.push_back(std::move(layer));
     }
     chains_.push_back(std::make_unique<ImageChain>(std::move(opened), executor_));
     return *this;
