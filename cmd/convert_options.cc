@@ -360,6 +360,8 @@ Result<ConvertArguments> parse_convert_arguments(const Report& report, std::span
   if (raw.target_cache) {
     ASSIGN_OR_RETURN(options.target_cache, parse_cache_mode("cache", *raw.target_cache));
   }
+  // Who says where the holes are to be, or wants what can be saved, wants the data looked at.
+  options.may_clone = !raw.has_sparse_size && !options.salvage;
   options.sync = !raw.no_sync && raw.target_cache != "unsafe";
   RETURN_IF_ERROR(check_image_opts(options.source_image_opts, options.source_format));
   return std::move(raw.parsed);

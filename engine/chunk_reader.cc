@@ -237,6 +237,22 @@ Result<void> ChunkReader::write_pieces(Chunk& chunk, size_t first_piece, Blockin
   return ok();
 }
 
+bool ChunkReader::offload(Chunk& chunk, const Run& run, BlockingFile& target, uint64_t host_base) {
+  if (run.is_unreadable) return false;
+  const std::span<const Extent> extents = chunk.extents_of(run);
+  bool is_done = false;
+  if (plan_.clone && can_clone_) {
+    const CloneOutcome outcome = clone_extents(extents, target, host_base);
+    can_clone_ = outcome != CloneOutcome::kNever;
+    is_done = outcome == CloneOutcome::kCloned;
+  }
+  if (!is_done && plan_.copy_range && can_copy_range_) {
+    is_done = can_copy_range_ = copy_extents(extents, target, host_base);
+  }
+  if (is_done) chunk.bytes_written += run.length;
+  return is_done;
+}
+
 Result<void> ChunkReader::copy(Chunk& chunk, BlockingFile& target, uint64_t host_base) {
   const std::span<std::byte> buffer = make_buffer();
   for (size_t first = 0; first < chunk.runs.size();) {
@@ -246,17 +262,10 @@ Result<void> ChunkReader::copy(Chunk& chunk, BlockingFile& target, uint64_t host
     const size_t first_piece = chunk.pieces.size();
     if (!run.is_data) {
       add_zero(chunk, run.guest_offset, run.length);
-    } else if (plan_.copy_range && can_copy_range_ && !run.is_unreadable) {
-      // One run at a time: what was offloaded must not be read and split as well.
+    } else if (offload(chunk, run, target, host_base)) {
+      // The others of the group get their own chance.
       first = group.first + 1;
-      can_copy_range_ = copy_extents(chunk.extents_of(run), target, host_base);
-      if (can_copy_range_) {
-        chunk.bytes_written += run.length;
-        continue;
-      }
-      const Group single{group.first, first, run.length};
-      RETURN_IF_ERROR(read_group(chunk, single, buffer.first(run.length)));
-      split_run(chunk, run, 0);
+      continue;
     } else {
       RETURN_IF_ERROR(read_group(chunk, group, buffer.first(group.bytes)));
       uint64_t buffer_offset = 0;

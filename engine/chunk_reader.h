@@ -62,6 +62,8 @@ class ChunkReader {
 
   void split_run(Chunk& chunk, const Run& run, uint64_t buffer_offset);
   void compress_run(Chunk& chunk, const Run& run, uint64_t buffer_offset);
+  /// Tries to let the kernel copy the run, or share it; false: nobody did.
+  bool offload(Chunk& chunk, const Run& run, BlockingFile& target, uint64_t host_base);
   void add_zero(Chunk& chunk, uint64_t guest_offset, uint64_t length) const;
   Result<void> write_pieces(Chunk& chunk, size_t first_piece, BlockingFile& target,
                             uint64_t host_base) const;
@@ -70,7 +72,9 @@ class ChunkReader {
   IoBuffer buffer_;
   IoBuffer packed_;
   uint64_t packed_used_ = 0;
+  /// Until the kernel says that it cannot.
   bool can_copy_range_ = true;
+  bool can_clone_ = true;
   std::vector<uint64_t> bitmap_;
   std::vector<SparsePiece> split_;
 };

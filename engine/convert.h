@@ -51,6 +51,7 @@ struct ConvertOptions {
   unsigned coroutines = 8;                    ///< -m, 1..16
   bool out_of_order = false;                  ///< -W
   bool copy_range = false;                    ///< -C
+  bool may_clone = false;                     ///< The target may share space with the source.
   bool salvage = false;
   bool bitmaps = false;  ///< --bitmaps
   bool skip_broken_bitmaps = false;

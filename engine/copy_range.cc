@@ -1,8 +1,14 @@
 #include "engine/copy_range.h"
 
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+
 #include "loop/file.h"
+#include "loop/units.h"
 
 namespace imgconv {
 namespace {
@@ -19,6 +25,14 @@ bool copy_bytes(int from, uint64_t from_offset, int to, uint64_t to_offset, uint
   return true;
 }
 
+// Every file system that can share wants at least this; one that wants more says EINVAL.
+constexpr uint64_t kCloneAlignment = 4 * kKiB;
+
+bool can_be_cloned(const Extent& extent, uint64_t target_offset) {
+  return extent.kind == ExtentKind::kData && extent.file != nullptr &&
+         is_aligned(extent.host_offset | extent.length | target_offset, kCloneAlignment);
+}
+
 }  // namespace
 
 bool copy_extents(std::span<const Extent> extents, BlockingFile& target, uint64_t host_base) {
@@ -32,6 +46,26 @@ bool copy_extents(std::span<const Extent> extents, BlockingFile& target, uint64_
     if (!copy_bytes(from, extent.host_offset, to, host_offset, extent.length)) return false;
   }
   return true;
+}
+
+CloneOutcome clone_extents(std::span<const Extent> extents, BlockingFile& target,
+                           uint64_t host_base) {
+  if (target.descriptor() < 0) return CloneOutcome::kNever;
+  const auto fits = [host_base](const Extent& extent) {
+    return can_be_cloned(extent, host_base + extent.guest_offset);
+  };
+  if (!std::all_of(extents.begin(), extents.end(), fits)) return CloneOutcome::kNotThese;
+  for (const Extent& extent : extents) {
+    file_clone_range range{};
+    range.src_fd = extent.file->blocking().descriptor();
+    range.src_offset = extent.host_offset;
+    range.src_length = extent.length;
+    range.dest_offset = host_base + extent.guest_offset;
+    if (range.src_fd >= 0 && ::ioctl(target.descriptor(), FICLONERANGE, &range) == 0) continue;
+    // Also what an unfinished last cluster gets.
+    return errno == EINVAL ? CloneOutcome::kNotThese : CloneOutcome::kNever;
+  }
+  return CloneOutcome::kCloned;
 }
 
 }  // namespace imgconv

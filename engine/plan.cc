@@ -88,8 +88,11 @@ Result<ConvertPlan> make_plan(const ConvertOptions& options, const SourceFacts& 
   plan.salvage = options.salvage;
   // A source that can be read in part would be complained about twice.
   plan.counts_data = options.counts_data && !options.salvage;
-  plan.copy_range = options.copy_range;
   plan.rate_limit = options.rate_limit;
+  plan.copy_range = options.copy_range;
+  // Who gives creation options (preallocation) or a rate wants the bytes written.
+  plan.clone = options.may_clone && plan.step == CopyStep::kFused && plan.rate_limit == 0 &&
+               options.target_options.empty();
   return plan;
 }
 

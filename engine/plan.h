@@ -92,6 +92,8 @@ struct ConvertPlan {
   bool copy_range = false;
   /// Progress is of the data, which is counted first; else of the disk.
   bool counts_data = false;
+  /// Runs are shared with the source where the file system can (E15).
+  bool clone = false;
   /// Bytes per second; 0: as fast as it goes.
   uint64_t rate_limit = 0;
 };

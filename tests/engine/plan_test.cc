@@ -42,6 +42,19 @@ TEST_CASE("Plan: a raw target is copied by one job per chunk, a qcow2 target by 
   REQUIRE(plan_for({}, new_qcow2()).step == CopyStep::kTwoTrips);
 }
 
+TEST_CASE("Plan: a raw target shares space with its source unless bytes are wanted", "[engine]") {
+  ConvertOptions options;
+  REQUIRE_FALSE(plan_for(options, new_raw()).clone);
+  options.may_clone = true;
+  REQUIRE(plan_for(options, new_raw()).clone);
+  REQUIRE_FALSE(plan_for(options, new_qcow2()).clone);
+  ConvertOptions preallocated = options;
+  preallocated.target_options = "preallocation=falloc";
+  REQUIRE_FALSE(plan_for(preallocated, new_raw()).clone);
+  options.rate_limit = 1;
+  REQUIRE_FALSE(plan_for(options, new_raw()).clone);
+}
+
 TEST_CASE("Plan: chunks may be asked to be small", "[engine]") {
   ConvertOptions options;
   options.chunk_goal = 64 * kKiB;

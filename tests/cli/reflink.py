@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""A raw target shares the space of its source where the file system can (engine/README.md, E15).
+
+    tests/cli/reflink.py --imgconv build/imgconv [--folder DIRECTORY-ON-XFS-OR-BTRFS]
+
+Watches the system calls: cloning is tried once per run of data by default, and not at all with -S,
+-r, --salvage or creation options; a file system that cannot is asked once per worker at most. Where
+there is a file system that can (--folder, or XFS in a file when root may mount one), the target must
+have the source's bytes and its own data be hardly allocated. Exit status 77: no strace.
+"""
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+
+MIB = 1 << 20
+SIZE = 24 * MIB
+
+
+def fail(text):
+    print(text)
+    sys.exit(1)
+
+
+@contextlib.contextmanager
+def mounted_xfs(folder):
+    """A folder on XFS with reflinks, or None."""
+    image, point = os.path.join(folder, "xfs"), os.path.join(folder, "mnt")
+    os.mkdir(point)
+    with open(image, "wb") as file:
+        file.truncate(512 * MIB)
+    steps = [["mkfs.xfs", "-q", "-m", "reflink=1", image], ["mount", "-o", "loop", image, point]]
+    if os.geteuid() != 0 or not shutil.which("mkfs.xfs") or any(
+            subprocess.run(step, capture_output=True, check=False).returncode for step in steps):
+        yield None
+        return
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", point], check=True)
+
+
+class Folder:
+    """The test's images in one folder."""
+
+    def __init__(self, imgconv, folder):
+        self.imgconv = imgconv
+        self.raw = os.path.join(folder, "disk.raw")
+        self.qcow2 = os.path.join(folder, "disk.qcow2")
+        self.target = os.path.join(folder, "target")
+        with open(self.raw, "wb") as disk:
+            disk.truncate(SIZE)
+            # Noise, then zeros that are allocated: what a scan would make a hole of.
+            disk.write(random.Random(1).randbytes(8 * MIB) + bytes(4 * MIB))
+        self.convert("-S", "0", "-O", "qcow2", self.raw, self.qcow2)
+        # Cloning waits for what is not on the disk yet.
+        os.sync()
+
+    def convert(self, *arguments):
+        subprocess.run([self.imgconv, "convert", *arguments], check=True)
+
+    def clones(self, *options):
+        """(calls, of these successful) of FICLONERANGE when the qcow2 image is converted to raw."""
+        trace = subprocess.run(["strace", "-f", "-e", "trace=ioctl", self.imgconv, "convert", *options,
+                                "-O", "raw", self.qcow2, self.target],
+                               capture_output=True, text=True, check=True).stderr
+        lines = [line for line in trace.splitlines() if "FICLONERANGE" in line]
+        if not filecmp(self.raw, self.target):
+            fail(f"convert {options}: the bytes differ")
+        return len(lines), sum("= 0" in line for line in lines)
+
+    def remove(self):
+        for path in (self.raw, self.qcow2, self.target):
+            if os.path.exists(path):
+                os.unlink(path)
+
+
+def filecmp(a, b):
+    with open(a, "rb") as first, open(b, "rb") as second:
+        return first.read() == second.read()
+
+
+def check_options(folder):
+    if folder.clones()[0] == 0:
+        fail("cloning was not tried")
+    for options in (["-S", "4k"], ["-S", "0"], ["-r", "1G"], ["--salvage"],
+                    ["-o", "preallocation=falloc"]):
+        if folder.clones(*options)[0] != 0:
+            fail(f"cloning was tried with {options}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--imgconv", required=True)
+    parser.add_argument("--folder")
+    arguments = parser.parse_args()
+    if not shutil.which("strace"):
+        print("no strace: skipped")
+        sys.exit(77)
+    with tempfile.TemporaryDirectory() as scratch:
+        traced = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False)
+        if traced.returncode != 0:
+            print("strace may not trace here: skipped")
+            sys.exit(77)
+        plain = Folder(arguments.imgconv, scratch)
+        check_options(plain)
+        print("options: as promised")
+        with contextlib.ExitStack() as stack:
+            where = arguments.folder or stack.enter_context(mounted_xfs(scratch))
+            if where is None:
+                print("no file system that shares space: the rest was left out")
+                return
+            able = Folder(arguments.imgconv, where)
+            calls, successful = able.clones()
+            # 12 MiB in runs of at most 2 MiB.
+            if not 6 <= successful <= calls <= 12:
+                fail(f"{successful} of {calls} runs were cloned")
+            check_options(able)
+            able.remove()
+            print(f"cloned {successful} runs")
+
+
+if __name__ == "__main__":
+    main()
