@@ -170,7 +170,7 @@ Task<Result<bool>> Refcounts::change(HostClusters range, bool increment) {
       const uint64_t index = cluster % page_entries_;
       const uint64_t count = load_refcount(counts, index, order_);
       if (count == (increment ? max_count() : 0)) {
-        co_return Error::from_errno(EINVAL, "Refcount out of range");
+        co_return Error::from_errno(EINVAL);
       }
       store_refcount(counts, index, order_, increment ? count + 1 : count - 1);
       if (count == 1 && !increment) became_zero = true;

@@ -97,6 +97,8 @@ snapshot -c s data.q
 snapshot -a s data.q
 snapshot -d s data.q
 snapshot -c s rc1.q
+snapshot -c s full.q
+snapshot -a s1 full.q
 snapshot -a nope snap.q
 snapshot -a '' snap.q
 snapshot -d nope snap.q
@@ -490,6 +492,11 @@ class Images:
             self.img("snapshot", "-c", "s1", name)
             self.write(name, "write -q -P 2 32k 64k")
         self.img("resize", "snapsizes.q", "2M")
+        # Every cluster is counted three times, which is as far as two bits count.
+        self.create("full.q", "refcount_bits=2")
+        self.write("full.q", "write -q -P 1 0 64k")
+        for name in ("s1", "s2"):
+            self.img("snapshot", "-c", name, "full.q")
 
     def overlays(self):
         for name in ("base.q", "other.q"):
