@@ -36,8 +36,8 @@ struct OpenImageOptions {
   bool metadata_only = false;
   /// The image comes from a stranger: it names no other file and keeps these limits.
   std::optional<ImageLimits> limits;
-  /// Opens an external data file by the name the image states; the engine's policy decides. Null
-  /// refuses.
+  /// Opens an external data file by the name the image states, which is empty when it states none;
+  /// the engine's policy decides. Null refuses.
   std::function<Result<std::unique_ptr<File>>(const std::string& name, bool writable)>
       open_data_file;
   /// What an image has to say beside its errors: a warning without prefix, a line on damage as it

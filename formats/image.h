@@ -150,7 +150,8 @@ class Image {
                                           bool may_unmap) = 0;
   /// How to compress for this image; nothing when the format cannot.
   virtual std::optional<CompressionInfo> compression() const = 0;
-  /// Reserves packed host space for one compressed cluster of `payload` bytes and books it.
+  /// Reserves packed host space for one compressed cluster of `payload` bytes. Its stream is not
+  /// visible until link() of the guest cluster, or of what the disk has of it.
   virtual Task<Result<HostRun>> reserve_compressed(uint64_t guest_offset, uint64_t payload) = 0;
   /// For partial writes over a backing image; set once by the engine.
   virtual void set_backing_reader(BackingReader reader) = 0;
@@ -178,9 +179,7 @@ class Image {
     co_return Error(ENOENT, "snapshot not found");
   }
   /// Changes what the image says of itself, by options of BlockDriver::amend_options().
-  virtual Task<Result<void>> amend(const AmendRequest&) {
-    co_return Error::from_errno(ENOTSUP);
-  }
+  virtual Task<Result<void>> amend(const AmendRequest&) { co_return Error::from_errno(ENOTSUP); }
 
   // ---- Ending. ----
 
