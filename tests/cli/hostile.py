@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Every command on every image of hostile_images.py, with and without --untrusted.
+
+    tests/cli/hostile.py --imgconv build/imgconv [--all] [--only NAME] [--shard I/N]
+                         [--record FILE]
+    IMGCONV_QEMU_IMG10=... tests/cli/hostile.py --imgconv build/imgconv --compare
+
+Each run ends with the exit status of hostile.expected, takes less than a second of processor time and
+less than 64 MiB, says why it failed, and is not ended by a signal. With --untrusted it opens no file
+but the ones on its command line (strace). Without --all, as in the suite: the
+images that hostile.expected has, a third of the commands for each, and strace for a few. --record writes a new hostile.expected, for review;
+--compare lists where the genuine tool's verdict (succeeds or fails) differs.
+"""
+import argparse
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from hostile_images import IMAGES
+
+EXPECTED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hostile.expected")
+MAX_CPU_SECONDS = 1
+MAX_MEMORY = 64 << 20
+COMMANDS = {
+    "info": ["info", "-f", "qcow2", "image.qcow2"],
+    "check": ["check", "-f", "qcow2", "image.qcow2"],
+    "map": ["map", "-f", "qcow2", "--output=json", "image.qcow2"],
+    "measure": ["measure", "-O", "qcow2", "-f", "qcow2", "image.qcow2"],
+    "compare": ["compare", "-f", "qcow2", "-F", "qcow2", "image.qcow2", "sound.qcow2"],
+    "convert": ["convert", "--no-sync", "-f", "qcow2", "-O", "raw", "image.qcow2", "out"],
+}
+OPENED = re.compile(r'open(?:at)?\([^"]*"([^"]*)".*\) = \d')
+SYSTEM = ("/lib/", "/lib64/", "/usr/lib/", "/etc/ld.so", "/proc/self/", "/sys/", "/dev/null")
+# What these cost is asked for by an image that is whole: it ends when the limits say so.
+ONLY_UNTRUSTED = ("one_l2_table_for_all", "one_data_cluster_for_all", "zero_and_not_by_turns",
+                  "compressed_bomb", "file_of_eight_terabytes", "size_3", "l1_size_3")
+
+
+class Runner:
+    def __init__(self, program):
+        self.program = program
+        self.is_instrumented = "asan" in program
+        self.runs = 0
+
+    def run(self, words):
+        """Exit status and what was wrong with the run."""
+        self.runs += 1
+        with open("said", "wb") as said, open("/dev/null", "wb") as nothing:
+            process = subprocess.Popen([self.program, *words], stdout=nothing, stderr=said)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        with open("said", encoding="utf-8", errors="replace") as said:
+            text = said.read(65536)
+        problems = []
+        if process.returncode < 0:
+            problems.append(f"ended by signal {-process.returncode}")
+        if "Sanitizer" in text or "runtime error" in text:
+            problems.append(text)
+        if process.returncode == 1 and words[0] not in ("check", "compare") and not text:
+            problems.append("failed without a word")
+        if not self.is_instrumented:
+            if usage.ru_utime + usage.ru_stime > MAX_CPU_SECONDS:
+                problems.append(f"took {usage.ru_utime + usage.ru_stime:.1f} s")
+            if usage.ru_maxrss * 1024 > MAX_MEMORY:
+                problems.append(f"took {usage.ru_maxrss >> 10} MiB")
+        return process.returncode, problems
+
+    def opened(self, words):
+        """Files that it opens beside those of the system and of its command line."""
+        subprocess.run(["strace", "-f", "-o", "trace", "-e", "trace=open,openat,execve", self.program,
+                        *words], capture_output=True, check=False)
+        with open("trace", encoding="utf-8", errors="replace") as trace:
+            names = [match.group(1) for line in trace for match in [OPENED.search(line)] if match]
+        return sorted({name for name in names
+                       if not name.startswith(SYSTEM) and name not in words and name != "."})
+
+
+def can_trace():
+    return bool(shutil.which("strace")) and not subprocess.run(
+        ["strace", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode
+
+
+def write_apart(make):
+    """In a process of its own: the kernel counts what this one ever had as memory of its children."""
+    process = os.fork()
+    if process == 0:
+        make().write("image.qcow2")
+        os._exit(0)
+    assert os.waitpid(process, 0)[1] == 0, "the image could not be made"
+
+
+def remove(name):
+    if os.path.lexists(name):
+        os.unlink(name)
+
+
+def read_expected():
+    if not os.path.exists(EXPECTED):
+        return {}
+    with open(EXPECTED, encoding="utf-8") as file:
+        rows = [line.split() for line in file if not line.startswith("#")]
+    return {row[0]: [int(status) for status in row[1:]] for row in rows}
+
+
+def verdict(command, status):
+    """Succeeds or fails; a comparison that finds a difference has worked."""
+    return status == 0 or (command == "compare" and status == 1)
+
+
+def compare_with_genuine(genuine, name, statuses):
+    for (command, words), status in zip(COMMANDS.items(), statuses):
+        words = [word for word in words if word != "--no-sync"]
+        remove("out")
+        limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        try:
+            theirs = subprocess.run([genuine, *words], capture_output=True, check=False, timeout=20,
+                                    preexec_fn=limit).returncode
+        except subprocess.TimeoutExpired:
+            theirs = "still running after 20 s"
+        if theirs not in (0, 1, 2, 3, 4) or verdict(command, theirs) != verdict(command, status):
+            print(f"{name}: {command}: {status} here, {theirs} from the genuine tool")
+
+
+def test_image(runner, number, name, arguments, traced):
+    """Exit statuses without and with --untrusted (None: not run), and problems."""
+    statuses, problems = [], []
+    for untrusted in ([], ["--untrusted"]):
+        for turn, (command, words) in enumerate(COMMANDS.items()):
+            is_due = arguments.all or (turn + number + len(untrusted) * 2) % 3 == 0
+            if not is_due or (not untrusted and name in ONLY_UNTRUSTED):
+                statuses.append(None)
+                continue
+            remove("out")
+            words = [words[0], *untrusted, *words[1:]]
+            status, found = runner.run(words)
+            statuses.append(status)
+            if untrusted and traced:
+                found += [f"opened {other}" for other in runner.opened(words)]
+            problems += [f"{name}: {' '.join(words)}: {problem}" for problem in found]
+    return statuses, problems
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--imgconv", required=True)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--record", metavar="FILE")
+    parser.add_argument("--compare", action="store_true")
+    parser.add_argument("--only")
+    parser.add_argument("--shard", default="0/1", help="I/N: every Nth image, from the Ith on")
+    arguments = parser.parse_args()
+    # LeakSanitizer cannot work in a process that strace traces.
+    os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
+    part, parts = map(int, arguments.shard.split("/"))
+    arguments.all |= bool(arguments.record) or arguments.compare
+    runner = Runner(os.path.abspath(arguments.imgconv))
+    tracing = can_trace()
+    expected, recorded, problems = read_expected(), [], []
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        with open("secret", "wb") as file:
+            file.write(b"s" * (1 << 20))
+        for number, (name, make) in enumerate(IMAGES):
+            is_asked_for = arguments.all or arguments.only or name in expected
+            if number % parts != part or (arguments.only or "") not in name or not is_asked_for:
+                continue
+            write_apart(make)
+            if not os.path.exists("sound.qcow2"):
+                subprocess.run([runner.program, "create", "-q", "-f", "qcow2", "sound.qcow2", "1M"],
+                               check=True)
+            names_others = name.startswith(("backing", "data_file"))
+            traced = tracing and not arguments.record and (
+                arguments.all or (names_others and number % 4 == 0))
+            statuses, found = test_image(runner, number, name, arguments, traced)
+            problems += found
+            if found:
+                print(*found, sep="\n", flush=True)
+            recorded.append(f"{name} {' '.join('-' if s is None else str(s) for s in statuses)}")
+            wanted = expected.get(name)
+            for one, status in zip(range(12), statuses):
+                if status is not None and wanted and not arguments.record and wanted[one] != status:
+                    problems.append(f"{name}: run {one}: {status}, expected {wanted[one]}")
+            if arguments.compare:
+                compare_with_genuine(os.environ["IMGCONV_QEMU_IMG10"], name, statuses[:6])
+        os.chdir("/")
+    if arguments.record:
+        with open(arguments.record, "w", encoding="utf-8") as file:
+            file.write("# image: exit statuses of info, check, map, measure, compare and convert,\n"
+                       "# first without, then with --untrusted; -1: not run\n")
+            file.writelines(line.replace(" -", " -1") + "\n" for line in recorded)
+    if problems:
+        print(f"{len(problems)} problems, of which these are of exit statuses:",
+              *[problem for problem in problems if "xpect" in problem], sep="\n")
+    print(f"{runner.runs} runs on {len(recorded)} hostile images"
+          + ("" if tracing else "; strace cannot trace here"))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
