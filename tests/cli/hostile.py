@@ -7,7 +7,7 @@
 
 Each run ends with the exit status of hostile.expected, takes less than a second of processor time and
 less than 64 MiB, says why it failed, and is not ended by a signal. With --untrusted it opens no file
-but the ones on its command line (strace). Without --all, as in the suite: the
+but the ones on its command line (strace). Without --all: the
 images that hostile.expected has, a third of the commands for each, and strace for a few. --record writes a new hostile.expected, for review;
 --compare lists where the genuine tool's verdict (succeeds or fails) differs.
 """
