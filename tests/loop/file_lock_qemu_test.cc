@@ -129,7 +129,7 @@ TEST_CASE("Lock: qemu-img is kept out by our writer and by our creator",
   REQUIRE_THAT(file, IsOk());
   const auto create = test::qemu_img({"create", "-q", "-f", "qcow2", fixture.image, "1M"});
   CHECK(create.exit_status == 1);
-  CHECK(create.err.find("Failed to get \"write\" lock") != std::string::npos);
+  CHECK(create.err.find("Failed to get \"resize\" lock") != std::string::npos);
 }
 
 TEST_CASE("Lock: qemu-img may read but not write what we read", "[loop][file_lock][qemu]") {
