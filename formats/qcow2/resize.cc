@@ -28,7 +28,10 @@ Result<void> check_request(const Header& header, const ResizeRequest& request) {
   if (header.snapshot_count != 0 && header.version < 3) {
     return Error(ENOTSUP, "Can't resize a v2 image which has snapshots");
   }
-  if (header.version < 3 && shows_backing(request, header.guest_size())) {
+  // Within the last cluster zeros can be written; beyond it they would need the zero flag.
+  const bool adds_clusters =
+      request.virtual_size > round_up(header.guest_size(), header.cluster_size());
+  if (header.version < 3 && adds_clusters && shows_backing(request, header.guest_size())) {
     return Error::from_errno(ENOTSUP, "Failed to zero out new clusters");
   }
   return ok();
