@@ -23,6 +23,7 @@ class NestedPoller {
   NestedPoller(const NestedPoller&) = delete;
   NestedPoller& operator=(const NestedPoller&) = delete;
   ~NestedPoller() {
+    // Published by the event: set() here, wait() in run().
     is_stopping_.store(true, std::memory_order_relaxed);
     request_done_.set();
     thread_.join();
@@ -31,7 +32,8 @@ class NestedPoller {
   bool post(Job& job) {
     jobs_.push(job);
     const bool must_signal = words_.schedule() && words_.notify();
-    // Now and then the worker also finishes a request of the other thread.
+    // Now and then the worker also finishes a request of the other thread. A count, which orders
+    // nothing.
     if (num_posts_.fetch_add(1, std::memory_order_relaxed) % kPostsPerNestedPoll == 0) {
       request_done_.set();
     }

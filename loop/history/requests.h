@@ -132,6 +132,10 @@ class RequestList {
     }
   }
 
+  // The acquiring CAS in add() is the partner of the release here: what the loop read of a slot is
+  // not overtaken by the next user's writes into it. The release of in_use_ in add() and the
+  // acquire in visit() publish job and serial. Neither is a word of the case file. Without them job
+  // and serial are plain data that two threads race for.
   void release(uint64_t bits) {
     in_use_.fetch_and(~bits, std::memory_order_relaxed);
     reserved_.fetch_and(~bits, std::memory_order_release);
