@@ -25,7 +25,7 @@ include(rule.cmake)
 END
 
 for option in OFF ON; do
-  cmake -S "$folder/project" -B "$folder/$option" -DIMGCONV_QEMU_IMG_LINK=$option >/dev/null
+  cmake -G Ninja -S "$folder/project" -B "$folder/$option" -DIMGCONV_QEMU_IMG_LINK=$option >/dev/null
   install --install "$folder/$option" --prefix "$folder/$option-prefix"
   [ "$("$folder/$option-prefix/bin/imgconv" x 2>&1 | head -1)" = "imgconv: Command not found: x" ] ||
     fail "imgconv is not installed"
