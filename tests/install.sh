@@ -11,7 +11,7 @@ build=(g++ cmake ninja-build pkg-config zlib1g-dev libzstd-dev libdeflate-dev li
        liburing-dev libexpected-dev nlohmann-json3-dev libssl3)
 aarch64=(g++-aarch64-linux-gnu qemu-user-static zlib1g-dev:arm64 libzstd-dev:arm64
          libdeflate-dev:arm64 libfmt-dev:arm64 liburing-dev:arm64)
-test=(catch2 relacy-dev qemu-utils python3 openssl e2fsprogs strace)
+test=(catch2 relacy-dev qemu-utils python3 openssl e2fsprogs strace valgrind)
 
 case ${1:?usage: tests/install.sh build|test|aarch64} in
   build) wanted=("${build[@]}") ;;
