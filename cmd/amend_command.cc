@@ -118,14 +118,13 @@ Result<void> amend_chain(Runtime& runtime, ImageChain& chain, const OptionValues
   return amended ? closed : amended;
 }
 
-Result<int> amend_file(const Report& report, const AmendArguments& amend, const std::string& name) {
+Result<int> amend_file(const Report& report, const AmendArguments& amend, const std::string& name,
+                       ProgressBar& progress) {
   Runtime runtime(RuntimeOptions{});
   ConsoleMessages messages(report);
   ASSIGN_OR_RETURN(ImageRequest request, amend.open.request(name));
   request.writable = true;
   ASSIGN_OR_RETURN(request.cache, parse_cache_mode("cache", amend.cache));
-  // Its line ends whatever comes, as qemu-img's does.
-  ProgressBar progress(report, amend.progress && !amend.quiet, kProgressStepPercent);
   ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> chain,
                    runtime.run(open_image(runtime.storage(), request, messages)));
   const std::string& format = chain->layers().front().format;
@@ -151,11 +150,14 @@ Result<int> run_amend(const Report& report, std::span<char*> argv) {
     return 0;
   }
   if (amend.options.empty()) return report.usage_error("Must specify options (-o)");
+  // Its line ends whatever comes, as qemu-img's does.
+  ProgressBar progress(report, amend.progress && !amend.quiet, kProgressStepPercent);
+  progress.begin_line();
   if (!amend.open.format.empty() && asks_for_help(amend.options)) {
     return print_options(amend.open.format);
   }
   if (arguments.operands.size() != 1) return Error(EINVAL, "Expecting one image file name");
-  return amend_file(report, amend, arguments.operands.front());
+  return amend_file(report, amend, arguments.operands.front(), progress);
 }
 
 }  // namespace

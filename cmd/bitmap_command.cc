@@ -94,7 +94,6 @@ Result<void> accept_option(BitmapArguments& bitmap, int key, const std::string& 
 
 Result<void> check_combination(const BitmapArguments& bitmap, size_t operands) {
   const auto refuse = [](const char* text) { return Error(EINVAL, text); };
-  if (operands != 2) return refuse("Expecting filename and bitmap name");
   if (bitmap.request.actions.empty()) {
     return refuse("Need at least one of --add, --remove, --clear, --enable, --disable, or --merge");
   }
@@ -107,6 +106,7 @@ Result<void> check_combination(const BitmapArguments& bitmap, size_t operands) {
   if (bitmap.source_file && !bitmap.has_action(BitmapAction::Kind::kMerge)) {
     return refuse("Merge bitmap source file only supported with --merge");
   }
+  if (operands != 2) return refuse("Expecting filename and bitmap name");
   return ok();
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
@@ -50,9 +51,15 @@ struct CompareArguments {
   std::string cache = "writeback";
   CompareOptions options;
   bool progress = false;
+  bool has_bad_object = false;
 };
 
 Result<void> accept_option(CompareArguments& compare, int key, const std::string& value) {
+  if (key == kObjectKey) {
+    const Result<void> checked = check_object(value);
+    compare.has_bad_object = !checked;
+    return checked;
+  }
   ASSIGN_OR_RETURN(const bool is_taken, compare.open.accept(key, value));
   if (is_taken) return ok();
   switch (key) {
@@ -108,6 +115,9 @@ int print_outcome(const Report& report, const CompareOutcome& outcome, bool quie
 /// An error here means exit code 2; compare_images() turns it into one.
 Result<int> open_and_compare(const Report& report, const CompareArguments& arguments,
                              const std::array<std::string, 2>& names) {
+  const bool quiet = arguments.options.quiet;
+  ProgressBar progress(report, arguments.progress && !quiet, kProgressStepPercent);
+  progress.begin_line();
   OpenOptions open = arguments.open;
   ASSIGN_OR_RETURN(open.cache, parse_cache_mode("source cache", arguments.cache));
   ASSIGN_OR_RETURN(const ImageRequest first_request, open.request(names[0]));
@@ -115,8 +125,6 @@ Result<int> open_and_compare(const Report& report, const CompareArguments& argum
   ASSIGN_OR_RETURN(const ImageRequest second_request, open.request(names[1]));
 
   Runtime runtime(RuntimeOptions{});
-  const bool quiet = arguments.options.quiet;
-  ProgressBar progress(report, arguments.progress && !quiet, kProgressStepPercent);
   ConsoleMessages messages(report, &progress);
   ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> first,
                    runtime.run(open_image(runtime.storage(), first_request, messages)));
@@ -137,11 +145,14 @@ Result<int> open_and_compare(const Report& report, const CompareArguments& argum
 
 Result<int> run_compare(const Report& report, std::span<char*> argv) {
   CompareArguments compare;
-  ASSIGN_OR_RETURN(
-      const Arguments arguments,
-      parse_arguments(report, kOptions, argv, [&compare](int key, const std::string& value) {
-        return accept_option(compare, key, value);
-      }));
+  const Result<Arguments> parsed = parse_arguments(
+      report, kOptions, argv,
+      [&compare](int key, const std::string& value) { return accept_option(compare, key, value); });
+  if (!parsed) {
+    report.error(parsed.error());
+    return compare.has_bad_object ? kCannotOpen : EXIT_FAILURE;
+  }
+  const Arguments& arguments = *parsed;
   if (arguments.wants_help) {
     print_command_help(report, kCompareCommand);
     return 0;

@@ -65,7 +65,7 @@ void print_digests(const ConvertSummary& summary, const ConvertOptions& options,
 }
 
 Result<int> run_convert(const Report& report, std::span<char*> argv) {
-  ASSIGN_OR_RETURN(const ConvertArguments arguments, parse_convert_arguments(report, argv));
+  ASSIGN_OR_RETURN(ConvertArguments arguments, parse_convert_arguments(report, argv));
   if (arguments.wants_help) {
     print_command_help(report, kConvertCommand);
     return 0;
@@ -76,6 +76,7 @@ Result<int> run_convert(const Report& report, std::span<char*> argv) {
   }
   ProgressBar progress(report, arguments.progress && !arguments.quiet, kProgressStepPercent);
   progress.start();
+  RETURN_IF_ERROR(resolve_cache_modes(arguments));
   ConsoleMessages messages(report, &progress);
   Runtime runtime(arguments.runtime);
   if (arguments.verbose) report.raw_line(runtime.backend_note());

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "cmd/common_options.h"
+#include "cmd/console_messages.h"
 #include "cmd/size_arg.h"
 #include "formats/options.h"
 #include "loop/try.h"
@@ -110,11 +111,11 @@ constexpr OptionDef kOptions[] = {
 
 /// What was asked, before it is known to make sense.
 struct RawArguments {
+  explicit RawArguments(const Report& report) : messages(report) {}
+
+  ConsoleMessages messages;
   ConvertArguments parsed;
   std::optional<std::string> target_format;
-  std::string source_cache = "writeback";
-  /// Not given: as unsafe, but for the sync at the end.
-  std::optional<std::string> target_cache;
   bool no_sync = false;
   UntrustedOptions untrusted;
   std::string output = "human";
@@ -195,16 +196,17 @@ Result<void> accept_value(RawArguments& raw, int key, const std::string& value) 
       options.backing_format = value;
       break;
     case 't':
-      raw.target_cache = value;
+      raw.parsed.target_cache = value;
       break;
     case 'T':
-      raw.source_cache = value;
+      raw.parsed.source_cache = value;
       break;
     case 'o':
       return append_creation_options(options.target_options, value);
-    case 'l':
-      options.snapshot = value;
+    case 'l': {
+      ASSIGN_OR_RETURN(options.snapshot, parse_snapshot_selector(value, raw.messages));
       break;
+    }
     case 'S': {
       ASSIGN_OR_RETURN(options.sparse_size, parse_sparse_size(value));
       raw.has_sparse_size = true;
@@ -333,7 +335,7 @@ Result<void> check_combination(const RawArguments& raw) {
 std::span<const OptionDef> convert_option_table() { return kOptions; }
 
 Result<ConvertArguments> parse_convert_arguments(const Report& report, std::span<char*> argv) {
-  RawArguments raw;
+  RawArguments raw(report);
   ASSIGN_OR_RETURN(Arguments arguments, parse_arguments(report, kOptions, argv,
                                                         [&raw](int key, const std::string& value) {
                                                           return accept_option(raw, key, value);
@@ -356,15 +358,19 @@ Result<ConvertArguments> parse_convert_arguments(const Report& report, std::span
   if (options.sources.empty()) return Error(EINVAL, "Must specify image file name");
   ASSIGN_OR_RETURN(options.untrusted, raw.untrusted.request());
   ASSIGN_OR_RETURN(raw.parsed.output, parse_output_format(raw.output));
-  ASSIGN_OR_RETURN(options.source_cache, parse_cache_mode("source cache", raw.source_cache));
-  if (raw.target_cache) {
-    ASSIGN_OR_RETURN(options.target_cache, parse_cache_mode("cache", *raw.target_cache));
-  }
   // Who says where the holes are to be, or wants what can be saved, wants the data looked at.
   options.may_clone = !raw.has_sparse_size && !options.salvage;
-  options.sync = !raw.no_sync && raw.target_cache != "unsafe";
-  RETURN_IF_ERROR(check_image_opts(options.source_image_opts, options.source_format));
+  options.sync = !raw.no_sync && raw.parsed.target_cache != "unsafe";
   return std::move(raw.parsed);
+}
+
+Result<void> resolve_cache_modes(ConvertArguments& arguments) {
+  ConvertOptions& options = arguments.options;
+  ASSIGN_OR_RETURN(options.source_cache, parse_cache_mode("source cache", arguments.source_cache));
+  if (arguments.target_cache) {
+    ASSIGN_OR_RETURN(options.target_cache, parse_cache_mode("cache", *arguments.target_cache));
+  }
+  return check_image_opts(options.source_image_opts, options.source_format);
 }
 
 }  // namespace imgconv

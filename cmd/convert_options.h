@@ -2,6 +2,7 @@
 // Pure functions.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 
@@ -15,7 +16,11 @@
 namespace imgconv {
 
 struct ConvertArguments {
+  /// All but the cache modes.
   ConvertOptions options;
+  std::string source_cache = "writeback";
+  /// Not given: as unsafe, but for the sync at the end.
+  std::optional<std::string> target_cache;
   RuntimeOptions runtime;
   bool progress = false;
   bool quiet = false;
@@ -30,5 +35,7 @@ std::span<const OptionDef> convert_option_table();
 
 /// Errors in the order in which qemu-img finds them (CLI.md 2.1).
 Result<ConvertArguments> parse_convert_arguments(const Report& report, std::span<char*> argv);
+/// The rest of them, which are found when the line of -p has begun.
+Result<void> resolve_cache_modes(ConvertArguments& arguments);
 
 }  // namespace imgconv

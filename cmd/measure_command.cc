@@ -39,10 +39,13 @@ constexpr OptionDef kOptions[] = {
 };
 
 struct MeasureArguments {
+  explicit MeasureArguments(const Report& report) : messages(report) {}
+
+  ConsoleMessages messages;
   OpenOptions open;
   MeasureRequest request;
   std::string output = "human";
-  std::optional<std::string> snapshot;
+  std::optional<SnapshotSelector> snapshot;
 };
 
 Result<void> accept_option(MeasureArguments& measure, int key, const std::string& value) {
@@ -58,9 +61,10 @@ Result<void> accept_option(MeasureArguments& measure, int key, const std::string
       ASSIGN_OR_RETURN(measure.request.size, parse_size_arg("image size", value));
       break;
     }
-    case 'l':
-      measure.snapshot = value;
+    case 'l': {
+      ASSIGN_OR_RETURN(measure.snapshot, parse_snapshot_selector(value, measure.messages));
       break;
+    }
     case kOutputKey:
       measure.output = value;
       break;
@@ -88,26 +92,16 @@ Result<void> check_combination(const MeasureArguments& measure, const Arguments&
   return ok();
 }
 
-Result<void> load_snapshot(Runtime& runtime, Image& image, const SnapshotSelector& selector) {
-  ASSIGN_OR_RETURN(const std::string id_or_name, select_snapshot(selector, image.info().snapshots));
-  return runtime.run(image.load_snapshot(id_or_name));
-}
-
-Result<MeasureReport> measure_file(Runtime& runtime, Messages& messages,
-                                   const MeasureArguments& measure, const std::string& name) {
-  SnapshotSelector selector;
-  if (measure.snapshot) {
-    ASSIGN_OR_RETURN(selector, parse_snapshot_selector(*measure.snapshot, messages));
-  }
+Result<MeasureReport> measure_file(Runtime& runtime, MeasureArguments& measure,
+                                   const std::string& name) {
   ASSIGN_OR_RETURN(const ImageRequest request, measure.open.request(name));
   ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> chain,
-                   runtime.run(open_image(runtime.storage(), request, messages)));
+                   runtime.run(open_image(runtime.storage(), request, measure.messages)));
   if (measure.snapshot) {
-    Result<void> loaded = load_snapshot(runtime, chain->top(), selector);
-    if (!loaded) return std::move(loaded).error().within("Failed to load snapshot");
+    RETURN_IF_ERROR(runtime.run(load_snapshot(chain->top(), *measure.snapshot)));
   }
   Result<MeasureReport> report =
-      runtime.run(imgconv::measure(measure.request, chain.get(), &messages));
+      runtime.run(imgconv::measure(measure.request, chain.get(), &measure.messages));
   RETURN_IF_ERROR(runtime.run(chain->close()));
   return report;
 }
@@ -127,7 +121,7 @@ void print(const MeasureReport& measured, OutputFormat format) {
 }
 
 Result<int> run_measure(const Report& report, std::span<char*> argv) {
-  MeasureArguments measure;
+  MeasureArguments measure(report);
   ASSIGN_OR_RETURN(
       const Arguments arguments,
       parse_arguments(report, kOptions, argv, [&measure](int key, const std::string& value) {
@@ -140,11 +134,10 @@ Result<int> run_measure(const Report& report, std::span<char*> argv) {
   ASSIGN_OR_RETURN(const OutputFormat format, parse_output_format(measure.output));
   RETURN_IF_ERROR(check_combination(measure, arguments));
   Runtime runtime(RuntimeOptions{});
-  ConsoleMessages messages(report);
   ASSIGN_OR_RETURN(const MeasureReport measured,
                    measure.request.size
-                       ? runtime.run(imgconv::measure(measure.request, nullptr, &messages))
-                       : measure_file(runtime, messages, measure, arguments.operands.front()));
+                       ? runtime.run(imgconv::measure(measure.request, nullptr, &measure.messages))
+                       : measure_file(runtime, measure, arguments.operands.front()));
   print(measured, format);
   return 0;
 }

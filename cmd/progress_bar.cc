@@ -32,7 +32,7 @@ ProgressBar::ProgressBar(const Report& report, bool is_visible, double step_perc
     : report_(report), is_visible_(is_visible), step_percent_(step_percent) {}
 
 ProgressBar::~ProgressBar() {
-  if (!is_visible_) return;
+  if (!is_visible_ || !has_line_) return;
   print_out("\n");
   std::fflush(stdout);
 }
@@ -56,6 +56,7 @@ void ProgressBar::show(double percent) {
   const bool moved = std::abs(percent - last_shown_percent_) > step_percent_;
   if (!moved && percent < 100 && percent > 0) return;
   last_shown_percent_ = percent;
+  has_line_ = true;
   print_text(fmt::sprintf("    (%3.2f/100%%)\r", percent));
   std::fflush(stdout);
 }

@@ -20,9 +20,11 @@ class ProgressBar {
   ProgressBar(const Report& report, bool is_visible, double step_percent);
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
-  /// Ends the line.
+  /// Ends the line, if there is one.
   ~ProgressBar();
 
+  /// The line is ended also if nothing is shown on it, as some commands of qemu-img do.
+  void begin_line() { has_line_ = true; }
   /// Shows 0 %.
   void start();
   void update(uint64_t done, uint64_t total);
@@ -36,6 +38,7 @@ class ProgressBar {
   bool is_visible_;
   double step_percent_;
   double last_shown_percent_ = -1000;
+  bool has_line_ = false;
 };
 
 }  // namespace imgconv

@@ -168,6 +168,7 @@ Result<void> check_protocol(const std::string& protocol) {
 /// that would write to a file of the user's all the same are refused.
 Result<ConvertArguments> parse_convert(const Report& report, std::span<char*> argv) {
   ASSIGN_OR_RETURN(ConvertArguments convert, parse_convert_arguments(report, argv));
+  RETURN_IF_ERROR(resolve_cache_modes(convert));
   if (convert.wants_help || convert.wants_creation_options_help) {
     return report.usage_error("The arguments behind '--' ask for help and convert nothing");
   }

@@ -41,21 +41,12 @@ Task<Result<ConcatSource>> open_sources(Storage& storage, const ConvertOptions& 
   co_return ConcatSource::make(std::move(chains));
 }
 
-Task<Result<void>> load_snapshot(ConcatSource& source, const SnapshotSelector& selector) {
-  if (source.parts().size() > 1) {
+Task<Result<void>> load_source_snapshot(ConcatSource& source, const SnapshotSelector& selector) {
+  // By its parts a snapshot is looked for in the first source, as in qemu-img.
+  if (selector.id_or_name && source.parts().size() > 1) {
     co_return Error(EINVAL, "No support for concatenating multiple snapshot");
   }
-  Image& image = source.parts().front().chain->top();
-  std::string id_or_name;
-  // An image without snapshots says itself whether its format could have any.
-  if (!image.info().snapshots.empty()) {
-    Result<std::string> selected = select_snapshot(selector, image.info().snapshots);
-    if (!selected) co_return std::move(selected).error().within("Failed to load snapshot");
-    id_or_name = std::move(*selected);
-  }
-  const Result<void> loaded = co_await image.load_snapshot(id_or_name);
-  if (!loaded) co_return Error(loaded.error()).within("Failed to load snapshot");
-  co_return ok();
+  co_return co_await load_snapshot(source.parts().front().chain->top(), selector);
 }
 
 Task<Result<void>> copy(const ConcatSource& source, Image& target, const ConvertPlan& plan,
@@ -128,12 +119,9 @@ Task<Result<void>> make_target(Storage& storage, const ConvertOptions& options,
 
 Task<Result<ConvertSummary>> convert(Storage& storage, const ConvertOptions& options,
                                      Messages& messages) {
-  SnapshotSelector snapshot;
-  if (options.snapshot) {
-    CO_ASSIGN_OR_RETURN(snapshot, parse_snapshot_selector(*options.snapshot, messages));
-  }
   CO_ASSIGN_OR_RETURN(ConcatSource source, co_await open_sources(storage, options, messages));
-  if (options.snapshot) CO_RETURN_IF_ERROR(co_await load_snapshot(source, snapshot));
+  if (options.snapshot)
+    CO_RETURN_IF_ERROR(co_await load_source_snapshot(source, *options.snapshot));
 
   CO_ASSIGN_OR_RETURN(PreparedTarget prepared,
                       co_await prepare_target(storage, options, source.virtual_size(), messages));

@@ -8,6 +8,7 @@
 
 #include "engine/messages.h"
 #include "engine/open_image.h"
+#include "engine/snapshot_selector.h"
 #include "loop/executor.h"
 #include "loop/result.h"
 #include "loop/storage.h"
@@ -46,7 +47,7 @@ struct ConvertOptions {
   bool target_is_zero = false;
   std::optional<std::string> backing_file;    ///< -B
   std::optional<std::string> backing_format;  ///< -F
-  std::optional<std::string> snapshot;        ///< -l, as given
+  std::optional<SnapshotSelector> snapshot;   ///< -l
   uint64_t sparse_size = 4096;                ///< -S, bytes; 0: fully allocate
   unsigned coroutines = 8;                    ///< -m, 1..16
   bool out_of_order = false;                  ///< -W

@@ -39,6 +39,10 @@ Result<void> check_combination(const ConvertOptions& options, const BlockDriver&
     return Error(ENOTSUP, fmt::format("Backing file not supported for file format '{}'",
                                       options.target_format));
   }
+  if (options.backing_format && !driver.supports_backing()) {
+    return Error(ENOTSUP, fmt::format("Backing file format not supported for file format '{}'",
+                                      options.target_format));
+  }
   if (has_backing && options.sources.size() > 1) {
     return Error(EINVAL,
                  "Having a backing file for the target makes no sense when concatenating multiple "
@@ -87,6 +91,10 @@ Task<Result<PreparedTarget>> prepare_target(Storage& storage, const ConvertOptio
   PreparedTarget prepared;
   prepared.has_backing = options.backing_file.has_value() ||
                          option_value(options.target_options, "backing_file").has_value();
+  if (options.target_is_zero && prepared.has_backing) {
+    co_return Error(EINVAL,
+                    "Cannot use --target-is-zero when the destination image has a backing file");
+  }
   if (options.skip_create) co_return prepared;
   const BlockDriver* const driver = find_driver(options.target_format);
   if (driver == nullptr) {

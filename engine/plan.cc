@@ -45,12 +45,11 @@ void set_sizes(ConvertPlan& plan, uint64_t chunk_goal, const TargetFacts& target
 
 Result<ConvertPlan> make_plan(const ConvertOptions& options, const SourceFacts& source,
                               const TargetFacts& target) {
+  if (options.compress && !target.compression && target.is_identity) {
+    return Error(ENOTSUP, "Compression not supported for this file format");
+  }
   if (target.virtual_size < source.virtual_size) {
     return Error(EINVAL, "output file is smaller than input file");
-  }
-  if (options.target_is_zero && target.has_backing) {
-    return Error(EINVAL,
-                 "Cannot use --target-is-zero when the destination image has a backing file");
   }
   ConvertPlan plan;
   plan.virtual_size = source.virtual_size;
@@ -59,9 +58,7 @@ Result<ConvertPlan> make_plan(const ConvertOptions& options, const SourceFacts& 
   if (options.compress) {
     if (!target.compression) {
       // An external data file: the original notices when it writes.
-      return Error(ENOTSUP, target.is_identity
-                                ? "Compression not supported for this file format"
-                                : "error while writing at byte 0: Operation not supported");
+      return Error(ENOTSUP, "error while writing at byte 0: Operation not supported");
     }
     plan.compression = target.compression;
   }

@@ -98,8 +98,7 @@ struct ConvertPlan {
   uint64_t rate_limit = 0;
 };
 
-/// "output file is smaller than input file", "Cannot use --target-is-zero when the destination
-/// image has a backing file", "invalid cluster size".
+/// "output file is smaller than input file", "invalid cluster size".
 Result<ConvertPlan> make_plan(const ConvertOptions& options, const SourceFacts& source,
                               const TargetFacts& target);
 

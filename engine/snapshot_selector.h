@@ -1,15 +1,15 @@
 // SnapshotSelector: what -l names. "ID_OR_NAME", or "snapshot.id=..,snapshot.name=..".
-// Values and pure functions, any thread.
+// Values and pure functions, any thread; but load_snapshot() on the loop thread.
 #pragma once
 
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 
 #include "engine/messages.h"
 #include "formats/image.h"
 #include "loop/result.h"
+#include "loop/task.h"
 
 namespace imgconv {
 
@@ -24,8 +24,8 @@ struct SnapshotSelector {
 /// "Failed in parsing snapshot param 'X'", after the reason was given to `messages`.
 Result<SnapshotSelector> parse_snapshot_selector(std::string_view text, Messages& messages);
 
-/// The name for Image::load_snapshot: an id, or what the user wrote. "Can't find snapshot".
-Result<std::string> select_snapshot(const SnapshotSelector& selector,
-                                    std::span<const SnapshotInfo> snapshots);
+/// The image shows the snapshot instead of its present state. "Failed to load snapshot: REASON".
+/// The arguments must outlive the task.
+Task<Result<void>> load_snapshot(Image& image, const SnapshotSelector& selector);
 
 }  // namespace imgconv

@@ -127,7 +127,6 @@ def operands(rng, command, sources):
 
 
 def line(rng, only=None):
-    """(command, words)"""
     command = only or rng.choice(list(GRAMMAR))
     options, sources = GRAMMAR[command]
     groups = []
@@ -145,7 +144,7 @@ def line(rng, only=None):
     while groups or names:
         take_name = names and (not groups or (permuted and rng.random() < 0.5))
         words += [names.pop(0)] if take_name else groups.pop(0)
-    return command, words
+    return words
 
 
 def quoted(words):

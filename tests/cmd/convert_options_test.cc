@@ -13,7 +13,12 @@ Result<ConvertArguments> parse(std::vector<std::string> words) {
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
-  return parse_convert_arguments(Report("qemu-img"), std::span(argv).first(words.size()));
+  Result<ConvertArguments> arguments =
+      parse_convert_arguments(Report("qemu-img"), std::span(argv).first(words.size()));
+  if (!arguments) return arguments;
+  const Result<void> resolved = resolve_cache_modes(*arguments);
+  if (!resolved) return resolved.error();
+  return arguments;
 }
 
 std::string error_of(const std::vector<std::string>& words) {

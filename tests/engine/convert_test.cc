@@ -162,15 +162,17 @@ TEST_CASE("Convert: what is refused is refused before the target is touched", "[
   rows.back().options.target_options = "cluster_size=1000";
   rows.push_back(
       {options_for("source", "out", "qcow2"), "No support for concatenating multiple snapshot"});
-  rows.back().options.snapshot = "x";
+  rows.back().options.snapshot = SnapshotSelector{"x", {}, {}};
   rows.back().options.sources.push_back("source");
-  rows.push_back(
-      {options_for("source", "out", "qcow2"), "Failed in parsing snapshot param 'snapshot.foo=x'"});
-  rows.back().options.snapshot = "snapshot.foo=x";
   rows.push_back({options_for("source", "out", "raw"),
                   "Failed to load snapshot: Block format 'raw' used by device '' does not support "
                   "temporarily loading internal snapshots"});
-  rows.back().options.snapshot = "snapshot.id=1";
+  rows.back().options.snapshot = SnapshotSelector{{}, "1", {}};
+  rows.push_back({options_for("source", "nowhere", "raw"),
+                  "Cannot use --target-is-zero when the destination image has a backing file"});
+  rows.back().options.skip_create = true;
+  rows.back().options.target_is_zero = true;
+  rows.back().options.backing_file = "source";
   rows.push_back({options_for("source", "driver=raw,file.filename=out", "raw"),
                   "--image-opts and --format are mutually exclusive"});
   rows.back().options.skip_create = true;

@@ -174,13 +174,6 @@ TEST_CASE("Plan: impossible wishes are refused in the words of qemu-img", "[engi
   small.virtual_size = 1 * kMiB - 512;
   REQUIRE_THAT(make_plan({}, source_facts(), small),
                FailsSaying("output file is smaller than input file"));
-  ConvertOptions declared;
-  declared.target_is_zero = true;
-  TargetFacts backed = new_qcow2();
-  backed.has_backing = true;
-  REQUIRE_THAT(
-      make_plan(declared, source_facts(), backed),
-      FailsSaying("Cannot use --target-is-zero when the destination image has a backing file"));
 }
 
 }  // namespace
