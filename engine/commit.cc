@@ -81,6 +81,7 @@ Task<Result<void>> commit_into(Storage& storage, ImageChain& chain, const Commit
 Task<Result<void>> commit(Storage& storage, const CommitOptions& options, Messages& messages) {
   ImageRequest request = options.image;
   request.writable = true;
+  request.refuse_truncated = true;
   CO_ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> chain,
                       co_await open_image(storage, request, messages));
   Result<void> done = co_await commit_into(storage, *chain, options, messages);

@@ -142,6 +142,7 @@ Task<Result<void>> dd(Storage& storage, const DdOptions& options, Messages& mess
   // An image that is copied onto itself must be in its own way, raw ones too.
   request.refuses_writers =
       !request.image_opts && names_same_file(storage, request.name, options.output);
+  request.refuse_truncated = true;
   CO_ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> input,
                       co_await open_image(storage, request, messages));
   const DdRange range = range_of(options, input->virtual_size());

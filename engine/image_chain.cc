@@ -154,7 +154,7 @@ Task<Result<void>> ImageChain::read_layers(unsigned first, uint64_t guest_offset
     const uint64_t length = mapped.back().extent.guest_end() - (guest_offset + done);
     const std::span<std::byte> part = buffer.subspan(done, length);
     CO_RETURN_IF_ERROR(co_await run_on(
-        executor_, [&extents, part] { return read_extents(extents, part, FileEnd::kZeros); }));
+        executor_, [&extents, part] { return read_extents(extents, part, FileEnd::kError); }));
     done += length;
   }
   co_return ok();

@@ -51,6 +51,7 @@ Task<Result<NewBacking>> open_new_backing(Storage& storage, const RebaseOptions&
   request.format = options.backing_format.value_or("");
   request.cache = options.backing_cache;
   request.force_share = options.force_share;
+  request.refuse_truncated = true;
   request.name_in_errors = false;
   Result<std::unique_ptr<ImageChain>> opened = co_await open_image(storage, request, messages);
   if (!opened) {
@@ -102,6 +103,7 @@ Task<Result<void>> rebase(Storage& storage, const RebaseOptions& options, Messag
   ImageRequest request = options.image;
   request.writable = true;
   request.with_backing = !options.is_unsafe;
+  request.refuse_truncated = !options.is_unsafe;
   CO_ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> chain,
                       co_await open_image(storage, request, messages));
   Result<void> done = check_options(options, *chain);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "engine/guest_write.h"
+#include "formats/extent_io.h"
 #include "loop/try.h"
 #include "loop/units.h"
 
@@ -103,11 +104,21 @@ Task<Result<RebasePass::BetweenStatus>> RebasePass::between_status(uint64_t leng
   co_return status;
 }
 
+Result<void> RebasePass::check_kept(const Extent& extent) {
+  if (extent.kind != ExtentKind::kData) return ok();
+  if (!kept_file_length_) {
+    ASSIGN_OR_RETURN(const FileStat stat, extent.file->blocking().stat());
+    kept_file_length_ = stat.length;
+  }
+  return check_file_end(extent, *kept_file_length_);
+}
+
 Task<Result<bool>> RebasePass::claim(Window& window) {
   while (position_ < size_) {
     const uint64_t limit = std::min(kWindowBytes, size_ - position_);
     CO_ASSIGN_OR_RETURN(const Extent extent, co_await image_extent(limit));
     if (extent.kind != ExtentKind::kUnallocated) {
+      CO_RETURN_IF_ERROR(check_kept(extent));
       position_ += extent.length;
       continue;
     }

@@ -61,6 +61,9 @@ class RebasePass {
  private:
   /// What the image says of the range from position_ on, at most `length` bytes of it.
   Task<Result<Extent>> image_extent(uint64_t length);
+  /// What the image holds stays where it is. Its file must have it (E11): once the file grows, what
+  /// was cut off looks like zeros.
+  Result<void> check_kept(const Extent& extent);
   /// How much of [position_, position_ + length) is of one kind: held by a layer between image and
   /// new backing file (true), or not, so that old and new are the same there.
   struct BetweenStatus {
@@ -87,6 +90,8 @@ class RebasePass {
   /// The image's own extents around position_; what is written lies before them.
   ExtentList mapped_;
   size_t next_mapped_ = 0;
+  /// Of the file that holds the image's data, before the pass writes to it.
+  std::optional<uint64_t> kept_file_length_;
 };
 
 }  // namespace imgconv

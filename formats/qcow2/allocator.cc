@@ -77,6 +77,13 @@ Result<void> Allocator::check_unprotected(HostClusters range,
       fmt::format("Preventing invalid write on metadata (overlaps with {})", metadata_name(*kind)));
 }
 
+bool Allocator::may_release(HostClusters range, std::optional<MetadataKind> expected) const {
+  const Result<void> is_unprotected = check_unprotected(range, expected);
+  if (is_unprotected) return true;
+  if (remark_) remark_("qcow2_free_clusters failed: " + errno_text(is_unprotected.error().code()));
+  return false;
+}
+
 void Allocator::note_use(HostClusters range) { high_water_ = std::max(high_water_, range.end()); }
 
 std::optional<uint64_t> Allocator::first_uncounted(HostClusters range) const {

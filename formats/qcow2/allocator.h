@@ -70,6 +70,9 @@ class Allocator {
   /// As release(), at once: for clusters to which the file never referred, or does no more. True
   /// when one became free.
   Task<Result<bool>> release_unused(HostClusters range);
+  /// May what a table entry names be released? Entries lie: metadata of another kind than
+  /// `expected` keeps its count, and who listens to set_remark() hears of it.
+  bool may_release(HostClusters range, std::optional<MetadataKind> expected = std::nullopt) const;
   /// Requires: the file refers to nothing that was released; a flush has seen to it.
   Task<Result<void>> free_released();
   /// Who hears of clusters that cannot be freed, since their counts are wrong: they may leak.

@@ -16,9 +16,14 @@ Task<Result<void>> L1References::add() {
   const Result<void> added = co_await visit_all(Change::kAdd, std::numeric_limits<uint64_t>::max());
   if (added) co_return ok();
   // The error that is told is the first one; what cannot be taken back leaks.
-  const Result<void> undone = co_await visit_all(Change::kDrop, visited_);
+  const Result<void> undone = co_await visit_all(Change::kUndo, visited_);
   static_cast<void>(undone);
   co_return added;
+}
+
+Task<Result<void>> L1References::take_back() {
+  CO_RETURN_IF_ERROR(co_await visit_all(Change::kUndo, std::numeric_limits<uint64_t>::max()));
+  co_return ok();
 }
 
 Task<Result<void>> L1References::drop() {
@@ -57,7 +62,8 @@ Task<Result<void>> L1References::visit_table(Change change, L1Entry entry, uint6
     run = next;
   }
   CO_RETURN_IF_ERROR(co_await visit(change, run));
-  CO_RETURN_IF_ERROR(co_await visit(change, {table_offset >> header.cluster_bits, 1}));
+  CO_RETURN_IF_ERROR(
+      co_await visit(change, {table_offset >> header.cluster_bits, 1}, MetadataKind::kActiveL2));
   CO_RETURN_IF_ERROR(co_await discard_freed());
   co_return ok();
 }
@@ -82,25 +88,30 @@ Result<HostClusters> L1References::clusters_of(L2Entry entry, uint64_t table_off
   return HostClusters{offset >> bits, 1};
 }
 
-Task<Result<void>> L1References::visit(Change change, HostClusters clusters) {
+Task<Result<void>> L1References::visit(Change change, HostClusters clusters,
+                                       std::optional<MetadataKind> kind) {
   // One by one, so that it is known which of them were changed when one cannot be.
   for (uint64_t cluster = clusters.first; cluster < clusters.end() && visited_ < limit_;
        ++cluster) {
     if (change == Change::kAdd) {
       CO_RETURN_IF_ERROR(co_await metadata_.refcounts.increment({cluster, 1}));
-    } else {
-      CO_ASSIGN_OR_RETURN(const bool became_free,
-                          co_await metadata_.allocator.release_unused({cluster, 1}));
-      if (became_free) {
-        metadata_.allocator.protected_clusters().remove_table(cluster);
-        if (!freed_.empty() && freed_.back().end() == cluster) {
-          ++freed_.back().clusters;
-        } else {
-          freed_.push_back({cluster, 1});
-        }
-      }
+    } else if (change == Change::kUndo || metadata_.allocator.may_release({cluster, 1}, kind)) {
+      CO_RETURN_IF_ERROR(co_await drop_one(cluster));
     }
     ++visited_;
+  }
+  co_return ok();
+}
+
+Task<Result<void>> L1References::drop_one(uint64_t host_cluster) {
+  CO_ASSIGN_OR_RETURN(const bool became_free,
+                      co_await metadata_.allocator.release_unused({host_cluster, 1}));
+  if (!became_free) co_return ok();
+  metadata_.allocator.protected_clusters().remove_table(host_cluster);
+  if (!freed_.empty() && freed_.back().end() == host_cluster) {
+    ++freed_.back().clusters;
+  } else {
+    freed_.push_back({host_cluster, 1});
   }
   co_return ok();
 }

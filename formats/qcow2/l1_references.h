@@ -23,17 +23,26 @@ class L1References {
 
   /// Adds one for each use. All or nothing: EINVAL when a count is at its limit (QCOW2.md 2).
   Task<Result<void>> add();
-  /// Takes one for each use and gives the space of clusters that are free then back to the file
-  /// system. Requires: nothing on the disk leads to the table any more.
+  /// After add(), whose counts nothing on the disk refers to any more.
+  Task<Result<void>> take_back();
+  /// Takes one for each use that is no other metadata, and gives the space of clusters that are
+  /// free then back to the file system. Requires: nothing on the disk leads to the table any more.
   Task<Result<void>> drop();
 
  private:
-  enum class Change : uint8_t { kAdd, kDrop };
+  enum class Change : uint8_t {
+    kAdd,
+    kUndo,  ///< What kAdd has done.
+    kDrop,
+  };
 
   /// Visits uses in a fixed order, at most `limit` of them.
   Task<Result<void>> visit_all(Change change, uint64_t limit);
   Task<Result<void>> visit_table(Change change, L1Entry entry, uint64_t l1_index);
-  Task<Result<void>> visit(Change change, HostClusters clusters);
+  /// `kind`: what the clusters are, when they are not data.
+  Task<Result<void>> visit(Change change, HostClusters clusters,
+                           std::optional<MetadataKind> kind = std::nullopt);
+  Task<Result<void>> drop_one(uint64_t host_cluster);
   Result<HostClusters> clusters_of(L2Entry entry, uint64_t table_offset, uint64_t index) const;
   Task<Result<void>> discard_freed();
 

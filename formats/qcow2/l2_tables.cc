@@ -42,11 +42,11 @@ L2Tables::L2Tables(const Header& header, TableIo& io)
 Task<Result<void>> L2Tables::load_l1(HostOffset offset, uint64_t entries) {
   // The file bounds what is allocated: a header alone may ask for 32 MiB.
   CO_ASSIGN_OR_RETURN(const FileStat stat, io_.file().stat());
-  const uint64_t available = offset.bytes() < stat.length
-                                 ? div_round_up(stat.length - offset.bytes(), kTableEntryBytes)
-                                 : 0;
+  const uint64_t available_bytes = offset.bytes() < stat.length ? stat.length - offset.bytes() : 0;
+  const uint64_t available = div_round_up(available_bytes, kTableEntryBytes);
   file_length_ = stat.length;
-  missing_l1_entries_ = entries - std::min(entries, available);
+  missing_l1_begin_ = std::min(entries, available_bytes / kTableEntryBytes);
+  missing_l1_end_ = entries;
   static_assert(sizeof(L1Entry) == kTableEntryBytes);
   std::vector<L1Entry> table(std::min(entries, available));
   const std::span<std::byte> bytes = std::as_writable_bytes(std::span(table));
@@ -81,7 +81,8 @@ Result<std::optional<uint64_t>> L2Tables::page_offset(uint64_t guest_cluster) co
     return corruption(
         fmt::format("L2 table offset {} unaligned (L1 index: {})", hex(table_offset), hex(index)));
   }
-  if (refuses_truncated_ && table_offset >= file_length_) {
+  if (refuses_truncated_ &&
+      (table_offset > file_length_ || file_length_ - table_offset < header_.cluster_size())) {
     return truncated(file_length_, "an L2 table", table_offset);
   }
   const uint64_t page_in_table = guest_cluster % l2_entries_ / page_entries_;
@@ -154,6 +155,11 @@ void L2Tables::replace_l1(HostOffset offset, std::vector<L1Entry> l1) {
   dirty_begin_ = dirty_end_ = 0;
 }
 
+void L2Tables::show_table(uint64_t l1_index, HostOffset table_offset) {
+  set_l1(l1_index, L1Entry::table(table_offset, Copied::kYes));
+  file_length_ = std::max(file_length_, table_offset.bytes() + header_.cluster_size());
+}
+
 Task<Result<void>> L2Tables::start_table(uint64_t l1_index, HostOffset table_offset,
                                          bool reads_as_zeros) {
   for (uint64_t at = 0; at < header_.cluster_size(); at += cache_.page_bytes()) {
@@ -161,7 +167,7 @@ Task<Result<void>> L2Tables::start_table(uint64_t l1_index, HostOffset table_off
     if (reads_as_zeros && at > 0) break;
     CO_RETURN_IF_ERROR(co_await cache_.create(table_offset.bytes() + at));
   }
-  set_l1(l1_index, L1Entry::table(table_offset, Copied::kYes));
+  show_table(l1_index, table_offset);
   co_return ok();
 }
 
@@ -177,7 +183,7 @@ Task<Result<void>> L2Tables::copy_table(uint64_t l1_index, HostOffset table_offs
                         co_await cache_.create(table_offset.bytes() + at));
     std::memcpy(copy->bytes.get(), bytes.data(), bytes.size());
   }
-  set_l1(l1_index, L1Entry::table(table_offset, Copied::kYes));
+  show_table(l1_index, table_offset);
   co_return ok();
 }
 

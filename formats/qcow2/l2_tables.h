@@ -90,9 +90,9 @@ class L2Tables {
 
  private:
   bool is_missing(uint64_t l1_index) const {
-    return refuses_truncated_ && l1_index >= l1_.size() &&
-           l1_index - l1_.size() < missing_l1_entries_;
+    return refuses_truncated_ && l1_index >= missing_l1_begin_ && l1_index < missing_l1_end_;
   }
+  void show_table(uint64_t l1_index, HostOffset table_offset);
   Result<std::optional<uint64_t>> page_offset(uint64_t guest_cluster) const;
   L2Page make_page(TableCache::Page* page, uint64_t guest_cluster) const;
 
@@ -102,10 +102,11 @@ class L2Tables {
   const uint64_t page_entries_;
   TableCache cache_;
   bool refuses_truncated_ = false;
-  /// When the L1 table was loaded.
+  /// When the L1 table was loaded, or behind the table that was added last.
   uint64_t file_length_ = 0;
-  /// Entries at the end of the L1 table that the file is too short for.
-  uint64_t missing_l1_entries_ = 0;
+  /// Entries of the L1 table that the file is too short for.
+  uint64_t missing_l1_begin_ = 0;
+  uint64_t missing_l1_end_ = 0;
   HostOffset l1_offset_;
   std::vector<L1Entry> l1_;
   /// L1 entries changed since they were written: [dirty_begin_, dirty_end_).

@@ -60,6 +60,7 @@ Task<Result<void>> release_and_discard(const Metadata& metadata, L2Entry entry) 
   if (metadata.header.has_data_file() || place.offset.bytes() == 0) co_return ok();
   const uint64_t end = clusters_for((place.offset + place.length).bytes(), bits).value();
   for (uint64_t cluster = place.offset.bytes() >> bits; cluster < end; ++cluster) {
+    if (!metadata.allocator.may_release({cluster, 1})) continue;
     CO_ASSIGN_OR_RETURN(const bool became_free,
                         co_await metadata.allocator.release_unused({cluster, 1}));
     if (!became_free) continue;

@@ -50,7 +50,7 @@ Task<Result<void>> publish(Writer& writer, std::span<const L1Entry> l1,
 Task<Result<void>> unpublish(Writer& writer, L1References& references, HostClusters place) {
   const Metadata metadata = writer.metadata();
   CO_RETURN_IF_ERROR(co_await release_l1(metadata, place));
-  CO_RETURN_IF_ERROR(co_await references.drop());
+  CO_RETURN_IF_ERROR(co_await references.take_back());
   CO_RETURN_IF_ERROR(co_await update_copied_bits(metadata));
   CO_RETURN_IF_ERROR(co_await writer.flush(true));
   co_return ok();

@@ -306,13 +306,8 @@ Task<Result<void>> Writer::release_cluster(L2Entry old) {
   const uint64_t first = place.offset.bytes() >> header_.cluster_bits;
   const uint64_t end =
       clusters_for(place.offset.bytes() + place.length, header_.cluster_bits).value();
-  // Metadata keeps its count, though an entry took it for data.
-  const Result<void> is_data = allocator_.check_unprotected({first, end - first});
-  if (is_data) {
-    CO_RETURN_IF_ERROR(co_await allocator_.release({first, end - first}));
-  } else if (remark_) {
-    remark_("qcow2_free_clusters failed: " + errno_text(is_data.error().code()));
-  }
+  if (!allocator_.may_release({first, end - first})) co_return ok();
+  CO_RETURN_IF_ERROR(co_await allocator_.release({first, end - first}));
   co_return ok();
 }
 

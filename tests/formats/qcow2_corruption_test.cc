@@ -28,6 +28,12 @@ Qcow2Builder two_clusters(uint32_t version = 3) {
 
 std::vector<std::byte> zeros(size_t length) { return std::vector<std::byte>(length); }
 
+SnapshotInfo named(const std::string& name) {
+  SnapshotInfo snapshot;
+  snapshot.name = name;
+  return snapshot;
+}
+
 uint64_t incompatible_features(Qcow2Disk& disk) {
   return load_be<uint64_t>(disk.storage.bytes(Qcow2Disk::kName).data() + 72);
 }
@@ -116,6 +122,47 @@ TEST_CASE("Writer: metadata that an entry took for data keeps its count", "[form
   disk.close();
   disk.open(false);
   CHECK(disk.check() == Lines{});
+}
+
+TEST_CASE("Resize: metadata that a cut off entry took for data keeps its place",
+          "[formats][qcow2]") {
+  const BuiltQcow2 image = two_clusters().build();
+  const uint64_t metadata = GENERATE_COPY(image.l1_offset, image.refcount_table_offset);
+  Qcow2Builder builder = two_clusters();
+  builder.l2(8, kCopied | metadata);
+  Qcow2Disk disk;
+  disk.storage.add(Qcow2Disk::kName, builder.bytes());
+  disk.open(true);
+  REQUIRE_THAT(run_inline(disk.image->resize({4 * kCluster, Preallocation::kOff, 0})), IsOk());
+  CHECK(disk.remarks == Lines{"qcow2_free_clusters failed: Input/output error"});
+  disk.close();
+  disk.open(false);
+  CHECK(is_pattern(disk.read(0, 2 * kCluster), 0));
+  CHECK(disk.check() == Lines{});
+}
+
+TEST_CASE("Snapshots: metadata that an entry of a deleted snapshot took for data keeps its place",
+          "[formats][qcow2]") {
+  Qcow2Disk disk;
+  disk.create(64 * kKiB, "cluster_size=4k");
+  disk.open(true);
+  disk.write(0, pattern(0, kCluster));
+  REQUIRE_THAT(run_inline(disk.image->create_snapshot(named("s"))), IsOk());
+  // The active disk gets a table and a cluster of its own.
+  disk.write(0, pattern(0, kCluster));
+  disk.close();
+  std::vector<std::byte> file = disk.storage.bytes(Qcow2Disk::kName);
+  const uint64_t l1 = load_be<uint64_t>(file.data() + 40);
+  const uint64_t snapshot_l1 = load_be<uint64_t>(file.data() + load_be<uint64_t>(file.data() + 64));
+  const uint64_t snapshot_l2 = load_be<uint64_t>(file.data() + snapshot_l1) & 0xfffffffffffe00;
+  store_be(file.data() + snapshot_l2, l1);
+  disk.storage.add(Qcow2Disk::kName, file);
+  disk.open(true);
+  REQUIRE_THAT(run_inline(disk.image->delete_snapshot("s")), IsOk());
+  CHECK(disk.remarks == Lines{"qcow2_free_clusters failed: Input/output error"});
+  disk.close();
+  disk.open(false);
+  CHECK(is_pattern(disk.read(0, kCluster), 0));
 }
 
 TEST_CASE("Writer: a cluster whose count is too low to be freed leaks", "[formats][qcow2]") {
