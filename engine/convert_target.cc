@@ -162,6 +162,7 @@ TargetFacts target_facts(ImageChain& chain, const ConvertOptions& options,
   }
   facts.is_new = !options.skip_create;
   facts.reads_as_zeros_initially = image.reads_as_zeros_initially();
+  facts.holds_clusters = image.holds_clusters();
   facts.has_backing = prepared.has_backing;
   if (chain.layers().size() > 1) {
     facts.backing_size = round_up(chain.layers()[1].image->info().virtual_size, kSectorSize);

@@ -79,6 +79,8 @@ Result<ConvertPlan> make_plan(const ConvertOptions& options, const SourceFacts& 
   }
   plan.zero_action =
       starts_as_zeros(options, target) ? ZeroAction::kSkip : ZeroAction::kWriteZeroes;
+  plan.links_in_turn =
+      plan.zero_action == ZeroAction::kWriteZeroes || (!target.is_new && target.holds_clusters);
   plan.source_depth = target.has_backing ? 1 : kAllLayers;
   plan.unallocated_is_backing = target.has_backing;
   if (target.has_backing) plan.target_backing_size = target.backing_size;

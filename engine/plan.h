@@ -35,6 +35,8 @@ struct TargetFacts {
   /// So it did, and as a regular file that held nothing.
   bool is_new_file = false;
   bool reads_as_zeros_initially = false;
+  /// As Image says.
+  bool holds_clusters = false;
   bool has_backing = false;
   /// Unknown when the backing image could not be asked.
   std::optional<uint64_t> backing_size;
@@ -76,6 +78,9 @@ struct ConvertPlan {
   /// Not set: -S 0, zeros are written as data, whatever they came from.
   std::optional<SparseRule> sparse;
   ZeroAction zero_action = ZeroAction::kSkip;
+  /// A chunk is linked before space is reserved for the next one: where that depends on what
+  /// linking frees, or where zeros stand in one cluster with data.
+  bool links_in_turn = false;
   /// kWriteZeroes may give space back.
   bool zeroes_may_unmap = true;
   /// -c: runs are whole clusters.

@@ -135,16 +135,16 @@ Task<Result<void>> Worker::write_mapped() {
   const bool may_go_on = co_await job_.turnstile().enter(chunk_.ticket);
   if (!may_go_on) co_return ok();
   CO_RETURN_IF_ERROR(co_await reserve());
-  // Zeros are told to the target when the data around them is in place, and before anybody else
-  // touches a cluster that both share. Without them the turn passes on before the writing.
-  const bool keeps_turn = job_.plan().zero_action == ZeroAction::kWriteZeroes;
+  const bool keeps_turn = job_.plan().links_in_turn;
   if (!keeps_turn) job_.turnstile().pass();
   CO_RETURN_IF_ERROR(co_await write());
   CO_RETURN_IF_ERROR(co_await link());
-  if (keeps_turn) {
+  // When the data around them is in place, and before anybody else touches a cluster that both
+  // share.
+  if (job_.plan().zero_action == ZeroAction::kWriteZeroes) {
     CO_RETURN_IF_ERROR(co_await write_zero_pieces());
-    job_.turnstile().pass();
   }
+  if (keeps_turn) job_.turnstile().pass();
   co_return ok();
 }
 

@@ -158,6 +158,8 @@ class Image {
   /// True when the image, as it was created, read as zeros everywhere, preallocated space included.
   /// For who has just created it: what was written since then is not looked at.
   virtual bool reads_as_zeros_initially() const = 0;
+  /// Could a write free older clusters of the guest? Later writes may be placed there.
+  virtual bool holds_clusters() const { return false; }
 
   // ---- Changing the image as a whole. Requires: opened writable, nothing reserved. ----
 

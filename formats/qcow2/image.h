@@ -58,6 +58,7 @@ class Qcow2Image final : public Image {
   Task<Result<HostRun>> reserve_compressed(uint64_t guest_offset, uint64_t payload) override;
   void set_backing_reader(BackingReader reader) override;
   bool reads_as_zeros_initially() const override;
+  bool holds_clusters() const override { return tables_.has_any_table(); }
   Task<Result<void>> resize(const ResizeRequest& request) override;
   Task<Result<void>> create_snapshot(const SnapshotInfo& info) override;
   Task<Result<void>> apply_snapshot(const std::string& id_or_name) override;

@@ -89,6 +89,22 @@ TEST_CASE("Plan: an existing target is told where zeros are, unless it is declar
   REQUIRE(plan_for(declared, existing).zero_action == ZeroAction::kSkip);
 }
 
+TEST_CASE("Plan: chunks are linked in turn where that frees clusters or zeros stand beside data",
+          "[engine]") {
+  ConvertOptions options;
+  CHECK_FALSE(plan_for(options, new_qcow2()).links_in_turn);
+  TargetFacts existing = new_qcow2();
+  existing.is_new = false;
+  CHECK(plan_for(options, existing).links_in_turn);
+  options.target_is_zero = true;
+  CHECK_FALSE(plan_for(options, existing).links_in_turn);
+  existing.holds_clusters = true;
+  CHECK(plan_for(options, existing).links_in_turn);
+  // What a new one has was preallocated.
+  existing.is_new = true;
+  CHECK_FALSE(plan_for(options, existing).links_in_turn);
+}
+
 TEST_CASE("Plan: a new device that does not read as zeros is told where zeros are", "[engine]") {
   TargetFacts device = new_raw();
   device.reads_as_zeros_initially = false;
