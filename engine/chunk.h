@@ -35,8 +35,6 @@ struct Run {
   uint64_t length = 0;
   /// Not data: zeros that must be told to the target.
   bool is_data = false;
-  /// --salvage: not even the block status could be read. No extents.
-  bool is_unreadable = false;
   /// Data: where in Chunk::extents its extents are.
   uint32_t first_extent = 0;
   uint32_t extent_count = 0;

@@ -52,10 +52,10 @@ std::span<const std::byte> ChunkReader::bytes_of(const Piece& piece) const {
 
 ChunkReader::Group ChunkReader::next_group(const Chunk& chunk, size_t first) {
   Group group{first, first + 1, chunk.runs[first].is_data ? chunk.runs[first].length : 0};
-  if (!chunk.runs[first].is_data || chunk.runs[first].is_unreadable) return group;
+  if (!chunk.runs[first].is_data) return group;
   while (group.end < chunk.runs.size()) {
     const Run& run = chunk.runs[group.end];
-    const bool fits = run.is_data && !run.is_unreadable && group.bytes + run.length <= kGroupBytes;
+    const bool fits = run.is_data && group.bytes + run.length <= kGroupBytes;
     if (!fits || run.guest_offset != chunk.runs[group.end - 1].guest_end()) break;
     group.bytes += run.length;
     ++group.end;
@@ -66,21 +66,19 @@ ChunkReader::Group ChunkReader::next_group(const Chunk& chunk, size_t first) {
 Result<void> ChunkReader::read_group(Chunk& chunk, const Group& group,
                                      std::span<std::byte> buffer) const {
   const Run& first = chunk.runs[group.first];
-  if (!first.is_unreadable) {
-    const Run& last = chunk.runs[group.end - 1];
-    const size_t count = last.first_extent + last.extent_count - first.first_extent;
-    const Result<void> outcome = read_extents(
-        std::span(chunk.extents).subspan(first.first_extent, count), buffer, FileEnd::kError);
-    if (outcome) return ok();
-    if (group.end - group.first == 1 && !plan_.salvage) {
-      return read_error(first.guest_offset, outcome.error());
-    }
-    if (!plan_.salvage) {
-      // Again run by run, only to learn which of them it is. If none fails now, the error counts
-      // all the same: the device cannot be trusted.
-      RETURN_IF_ERROR(read_singly(chunk, group, buffer));
-      return read_error(first.guest_offset, outcome.error());
-    }
+  const Run& last = chunk.runs[group.end - 1];
+  const size_t count = last.first_extent + last.extent_count - first.first_extent;
+  const Result<void> outcome = read_extents(
+      std::span(chunk.extents).subspan(first.first_extent, count), buffer, FileEnd::kError);
+  if (outcome) return ok();
+  if (group.end - group.first == 1 && !plan_.salvage) {
+    return read_error(first.guest_offset, outcome.error());
+  }
+  if (!plan_.salvage) {
+    // Again run by run, only to learn which of them it is. If none fails now, the error counts
+    // all the same: the device cannot be trusted.
+    RETURN_IF_ERROR(read_singly(chunk, group, buffer));
+    return read_error(first.guest_offset, outcome.error());
   }
   return read_singly(chunk, group, buffer);
 }
@@ -91,10 +89,6 @@ Result<void> ChunkReader::read_singly(Chunk& chunk, const Group& group,
     const Run& run = chunk.runs[i];
     const std::span<std::byte> part = buffer.first(run.length);
     buffer = buffer.subspan(run.length);
-    if (run.is_unreadable) {
-      rescue(chunk, run, part);
-      continue;
-    }
     const Result<void> outcome = read_extents(chunk.extents_of(run), part, FileEnd::kError);
     if (outcome) continue;
     if (!plan_.salvage) return read_error(run.guest_offset, outcome.error());
@@ -109,10 +103,9 @@ void ChunkReader::rescue(Chunk& chunk, const Run& run, std::span<std::byte> buff
   for (uint64_t at = 0; at < run.length; at += kSectorSize) {
     const std::span<std::byte> sector = buffer.subspan(at, std::min(kSectorSize, run.length - at));
     const uint64_t guest_offset = run.guest_offset + at;
-    bool is_read = !run.is_unreadable;
+    bool is_read = true;
     // A sector has several extents only where an image's size is no multiple of 512.
     for (const Extent& extent : extents) {
-      if (run.is_unreadable) break;
       const uint64_t begin = std::max(guest_offset, extent.guest_offset);
       const uint64_t end = std::min(guest_offset + sector.size(), extent.guest_end());
       if (begin >= end) continue;
@@ -238,7 +231,6 @@ Result<void> ChunkReader::write_pieces(Chunk& chunk, size_t first_piece, Blockin
 }
 
 bool ChunkReader::offload(Chunk& chunk, const Run& run, BlockingFile& target, uint64_t host_base) {
-  if (run.is_unreadable) return false;
   const std::span<const Extent> extents = chunk.extents_of(run);
   bool is_done = false;
   if (plan_.clone && can_clone_) {

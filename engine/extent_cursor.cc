@@ -4,12 +4,16 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
+#include "engine/chunk_reader.h"
 #include "loop/try.h"
 #include "loop/units.h"
 
 namespace imgconv {
 namespace {
+
+using ChainExtents = std::vector<ChainExtent>;
 
 // qemu-img asks for at most INT_MAX bytes, in whole sectors, at once; a longer extent ends there,
 // and so does the run of 2 MiB pieces in it.
@@ -19,17 +23,18 @@ constexpr uint64_t kMaxStatus = round_down(0x7fffffff, kSectorSize);
 constexpr size_t kMaxRunsPerChunk = 4096;
 constexpr size_t kMaxExtentsPerChunk = 8192;
 
-/// What stands for a sector whose status cannot be read: data in no file.
-bool is_unreadable(const Extent& extent) {
-  return extent.kind == ExtentKind::kData && extent.file == nullptr;
+std::string status_error(uint64_t guest_offset, int code) {
+  return fmt::format("error while reading block status at offset {}: {}", guest_offset,
+                     errno_text(code));
 }
 
-ChainExtent unreadable_sector(uint64_t guest_offset) {
-  ChainExtent sector;
-  sector.extent.guest_offset = guest_offset;
-  sector.extent.length = kSectorSize;
-  sector.extent.kind = ExtentKind::kData;
-  return sector;
+/// What stands for a range whose status cannot be read.
+ChainExtent lost_extent(uint64_t guest_offset, uint64_t length) {
+  ChainExtent lost;
+  lost.extent.guest_offset = guest_offset;
+  lost.extent.length = length;
+  lost.extent.kind = ExtentKind::kZero;
+  return lost;
 }
 
 }  // namespace
@@ -96,15 +101,48 @@ ExtentCursor::StatusRun ExtentCursor::next_run() const {
   return run;
 }
 
+uint64_t ExtentCursor::end_of_loss(uint64_t guest_offset) const {
+  const ConcatSource::Part& part = source_.part_at(guest_offset);
+  uint64_t step = 0;
+  for (const Layer& layer : part.chain->layers()) {
+    const uint64_t cluster_size = layer.image->info().cluster_size.value_or(0);
+    if (step == 0 || (cluster_size != 0 && cluster_size < step)) step = cluster_size;
+  }
+  if (step == 0) step = kSectorSize;
+  const uint64_t end = part.guest_offset + round_up(guest_offset - part.guest_offset + 1, step);
+  return std::min(end, part.guest_end());
+}
+
+ChainExtent ExtentCursor::give_up(uint64_t guest_offset, uint64_t end, const Error& cause) {
+  if (lost_end_ != guest_offset) {
+    tell_loss();
+    lost_begin_ = guest_offset;
+  }
+  lost_cause_ = cause.code();
+  lost_end_ = end;
+  return lost_extent(guest_offset, end - guest_offset);
+}
+
+void ExtentCursor::tell_loss() {
+  const uint64_t begin = std::exchange(lost_begin_, 0);
+  const uint64_t end = std::exchange(lost_end_, 0);
+  if (begin == end) return;
+  messages_.warning(
+      fmt::format("{}, {} bytes are lost", status_error(begin, lost_cause_), end - begin));
+}
+
 Task<Result<void>> ExtentCursor::map_more() {
   while (head_ < mapped_.size() && mapped_[head_].extent.guest_end() <= position_) ++head_;
   mapped_.erase(mapped_.begin(), mapped_.begin() + static_cast<std::ptrdiff_t>(head_));
   head_ = 0;
   mapped_end_ = std::max(mapped_end_, position_);
   uint64_t wanted = std::min(source_.part_at(mapped_end_).guest_end() - mapped_end_, kMaxStatus);
+  // What follows a loss is mostly lost, too.
+  if (lost_end_ == mapped_end_ && lost_end_ != 0) {
+    wanted = std::min(wanted, end_of_loss(mapped_end_) - mapped_end_);
+  }
   for (;;) {
-    Result<std::vector<ChainExtent>> found =
-        co_await source_.map(mapped_end_, wanted, plan_.source_depth);
+    Result<ChainExtents> found = co_await source_.map(mapped_end_, wanted, plan_.source_depth);
     if (found) {
       assert(!found->empty());
       const uint64_t part_end = source_.part_at(mapped_end_).guest_end();
@@ -120,24 +158,23 @@ Task<Result<void>> ExtentCursor::map_more() {
       }
       co_return ok();
     }
-    const std::string text = fmt::format("error while reading block status at offset {}: {}",
-                                         mapped_end_, errno_text(found.error().code()));
     if (!plan_.salvage) {
-      co_return Error(found.error().code(), text).with_hint(found.error().hint());
+      co_return Error(found.error().code(), status_error(mapped_end_, found.error().code()))
+          .with_hint(found.error().hint());
     }
-    if (wanted <= kSectorSize) {
-      messages_.warning(text);
-      mapped_.push_back(unreadable_sector(mapped_end_));
-      mapped_end_ += kSectorSize;
+    if (wanted <= end_of_loss(mapped_end_) - mapped_end_) {
+      mapped_.push_back(give_up(mapped_end_, mapped_end_ + wanted, found.error()));
+      mapped_end_ = lost_end_;
       co_return ok();
     }
-    wanted = round_up(div_round_up(wanted, 4), kSectorSize);
+    wanted = std::max(round_up(div_round_up(wanted, 4), kSectorSize),
+                      end_of_loss(mapped_end_) - mapped_end_);
   }
 }
 
 bool ExtentCursor::append_mapped(Chunk& chunk, uint64_t length) const {
   const uint64_t guest_end = position_ + length;
-  Run run{position_, length, true, false, static_cast<uint32_t>(chunk.extents.size()), 0};
+  Run run{position_, length, true, static_cast<uint32_t>(chunk.extents.size()), 0};
   for (size_t i = head_; i < mapped_.size(); ++i) {
     const Extent& extent = mapped_[i].extent;
     if (extent.guest_end() <= position_) continue;
@@ -146,7 +183,6 @@ bool ExtentCursor::append_mapped(Chunk& chunk, uint64_t length) const {
       chunk.extents.resize(run.first_extent);
       return false;
     }
-    run.is_unreadable |= is_unreadable(extent);
     chunk.extents.push_back(clip(extent, position_, guest_end));
   }
   run.extent_count = static_cast<uint32_t>(chunk.extents.size()) - run.first_extent;
@@ -155,14 +191,20 @@ bool ExtentCursor::append_mapped(Chunk& chunk, uint64_t length) const {
   return true;
 }
 
-Task<Result<void>> ExtentCursor::append_from_all_layers(Chunk& chunk, uint64_t length) const {
+Task<Result<void>> ExtentCursor::append_from_all_layers(Chunk& chunk, uint64_t length) {
   const uint64_t guest_end = position_ + length;
-  Run run{position_, length, true, false, static_cast<uint32_t>(chunk.extents.size()), 0};
+  Run run{position_, length, true, static_cast<uint32_t>(chunk.extents.size()), 0};
   for (uint64_t at = position_; at < guest_end;) {
-    CO_ASSIGN_OR_RETURN(std::vector<ChainExtent> found,
-                        co_await source_.map(at, guest_end - at, kAllLayers));
-    for (const ChainExtent& one : found) chunk.extents.push_back(one.extent);
-    at = found.back().extent.guest_end();
+    uint64_t wanted = guest_end - at;
+    Result<ChainExtents> found = co_await source_.map(at, wanted, kAllLayers);
+    if (!found) {
+      if (!plan_.salvage) co_return read_error(position_, found.error());
+      wanted = std::min(wanted, end_of_loss(at) - at);
+      found = co_await source_.map(at, wanted, kAllLayers);
+    }
+    if (!found) found = ChainExtents{give_up(at, at + wanted, found.error())};
+    for (const ChainExtent& one : *found) chunk.extents.push_back(one.extent);
+    at = found->back().extent.guest_end();
   }
   run.extent_count = static_cast<uint32_t>(chunk.extents.size()) - run.first_extent;
   chunk.runs.push_back(run);
@@ -193,7 +235,7 @@ Task<Result<bool>> ExtentCursor::next_chunk(Chunk& chunk) {
       if (chunk.data_bytes > 0 && data_bytes > plan_.chunk_capacity) break;
       CO_RETURN_IF_ERROR(co_await append_data(chunk, run.length));
     } else if (run.kind == StatusKind::kZero && plan_.zero_action == ZeroAction::kWriteZeroes) {
-      chunk.runs.push_back({position_, run.length, false, false, 0, 0});
+      chunk.runs.push_back({position_, run.length, false, 0, 0});
     }
     position_ += run.length;
     chunk.advance += run.length;
@@ -202,6 +244,7 @@ Task<Result<bool>> ExtentCursor::next_chunk(Chunk& chunk) {
                          chunk.data_bytes >= plan_.chunk_goal;
     if (is_full) break;
   }
+  if (position_ == plan_.virtual_size) tell_loss();
   if (chunk.advance == 0) co_return false;
   chunk.ticket = next_ticket_++;
   co_return true;

@@ -48,7 +48,14 @@ class ExtentCursor {
   /// Appends the mapped extents of a run of this length. False: some of it must be looked up in
   /// lower layers; nothing was appended then. Requires: mapped as far as the run goes.
   bool append_mapped(Chunk& chunk, uint64_t length) const;
-  Task<Result<void>> append_from_all_layers(Chunk& chunk, uint64_t length) const;
+  Task<Result<void>> append_from_all_layers(Chunk& chunk, uint64_t length);
+
+  // --salvage: where no layer can say what it has, the copy has zeros.
+  /// What is lost with this byte: to the end of the smallest cluster of any layer.
+  uint64_t end_of_loss(uint64_t guest_offset) const;
+  ChainExtent give_up(uint64_t guest_offset, uint64_t end, const Error& cause);
+  /// The range that was given up last, as a warning.
+  void tell_loss();
 
   const ConcatSource& source_;
   const ConvertPlan& plan_;
@@ -62,6 +69,10 @@ class ExtentCursor {
   std::vector<ChainExtent> mapped_;
   size_t head_ = 0;
   uint64_t mapped_end_ = 0;
+  /// Given up and not told yet; it may go on.
+  uint64_t lost_begin_ = 0;
+  uint64_t lost_end_ = 0;
+  int lost_cause_ = 0;
 };
 
 }  // namespace imgconv

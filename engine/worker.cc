@@ -85,7 +85,6 @@ Task<Result<void>> Worker::read_async() {
   std::span<std::byte> buffer = reader_.make_buffer();
   for (const Run& run : chunk_.runs) {
     if (!run.is_data) continue;
-    if (run.is_unreadable) co_return read_error(run.guest_offset, Error::from_errno(EIO));
     for (const Extent& extent : chunk_.extents_of(run)) {
       const Result<void> outcome = co_await read_extent_async(extent, buffer.first(extent.length));
       if (!outcome) co_return read_error(run.guest_offset, outcome.error());

@@ -23,6 +23,7 @@ Task<Result<void>> Qcow2Image::finish_operation(Result<void> result) {
 Task<Result<void>> Qcow2Image::resize(const ResizeRequest& request) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(check_usable());
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
   Result<void> resized =
       co_await qcow2::resize(*writer_, parts_.data_file.get(), bitmaps_, request);
@@ -32,6 +33,7 @@ Task<Result<void>> Qcow2Image::resize(const ResizeRequest& request) {
 Task<Result<void>> Qcow2Image::create_snapshot(const SnapshotInfo& info) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(check_usable());
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
   Result<void> created = co_await qcow2::create_snapshot(*writer_, parts_.snapshots, info);
   co_return co_await finish_operation(std::move(created));
@@ -40,6 +42,7 @@ Task<Result<void>> Qcow2Image::create_snapshot(const SnapshotInfo& info) {
 Task<Result<void>> Qcow2Image::apply_snapshot(const std::string& id_or_name) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(check_usable());
   if (!bitmaps_.is_empty()) {
     co_return Error(EBUSY, "Device has active dirty bitmaps");
   }
@@ -56,6 +59,7 @@ Task<Result<void>> Qcow2Image::apply_snapshot(const std::string& id_or_name) {
 Task<Result<void>> Qcow2Image::delete_snapshot(const std::string& name) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(check_usable());
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
   Result<void> deleted = co_await qcow2::delete_snapshot(*writer_, parts_.snapshots, name);
   co_return co_await finish_operation(std::move(deleted));
@@ -64,6 +68,7 @@ Task<Result<void>> Qcow2Image::delete_snapshot(const std::string& name) {
 Task<Result<void>> Qcow2Image::amend(const AmendRequest& request) {
   assert(writer_ != nullptr);
   const CoMutex::Guard guard = co_await mutex_.lock();
+  CO_RETURN_IF_ERROR(check_usable());
   CO_RETURN_IF_ERROR(co_await writer_->flush(true));
   Result<void> amended =
       co_await qcow2::amend(*writer_, parts_.data_file.get(), bitmaps_, parts_.snapshots, request);

@@ -170,6 +170,8 @@ Task<Result<bool>> Refcounts::change(HostClusters range, bool increment) {
       const uint64_t index = cluster % page_entries_;
       const uint64_t count = load_refcount(counts, index, order_);
       if (count == (increment ? max_count() : 0)) {
+        // Those before it are changed, also when the page leaves the cache.
+        blocks_.mark_dirty(*page);
         co_return Error::from_errno(EINVAL);
       }
       store_refcount(counts, index, order_, increment ? count + 1 : count - 1);
