@@ -30,10 +30,8 @@ InfoValue file_node(const FileFacts& file) {
   add(object, "filename", text(file.filename));
   add(object, "format", text(file.protocol));
   add(object, "actual-size", number(file.allocated));
-  // Devices have no block of their own; a file's is empty but present.
-  if (std::string_view(file.protocol) == "file") {
-    add(object, "format-specific", format_specific(file.protocol, {InfoValue::Object{}}));
-  }
+  // Empty but present; "file" for a device, too.
+  add(object, "format-specific", format_specific("file", {InfoValue::Object{}}));
   add(object, "dirty-flag", boolean(false));
   return {std::move(object)};
 }

@@ -34,10 +34,17 @@ std::string vm_clock(uint64_t nanoseconds) {
                      milliseconds % 1000);
 }
 
+/// By bytes, as printf counts; fmt counts columns, which are others outside of ASCII.
+std::string padded_right(std::string_view text, size_t width) {
+  std::string padded(text);
+  padded.resize(std::max(width, padded.size()), ' ');
+  return padded;
+}
+
 std::string snapshot_row(std::string_view id, std::string_view tag, std::string_view size,
                          std::string_view date, std::string_view clock, std::string_view icount) {
-  return fmt::format("{:<7} {:<16} {:>8} {:>19} {:>15} {:>10}\n", id, tag, size, date, clock,
-                     icount);
+  return fmt::format("{} {} {:>8} {:>19} {:>15} {:>10}\n", padded_right(id, 7),
+                     padded_right(tag, 16), size, date, clock, icount);
 }
 
 bool is_composite(const InfoValue& value) {

@@ -1,5 +1,7 @@
 // imgconv: the program. Global options, then one of the commands.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
@@ -89,10 +91,21 @@ Result<int> run(const Report& report, std::span<char*> argv) {
   return command->run(report, argv.last(arguments.operands.size()));
 }
 
+/// A closed standard descriptor would be the next file that is opened: an image, which then gets
+/// the messages.
+bool open_standard_descriptors() {
+  for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO; ++descriptor) {
+    if (::fcntl(descriptor, F_GETFD) != -1) continue;
+    if (::open("/dev/null", O_RDWR) != descriptor) return false;
+  }
+  return true;
+}
+
 }  // namespace
 }  // namespace imgconv
 
 int main(int argc, char** argv) {
+  if (!imgconv::open_standard_descriptors()) return 1;
   // A reader that goes away is a write error, not a reason to die in the middle of an image.
   std::signal(SIGPIPE, SIG_IGN);
   // So is a limit on the size of files (ulimit -f): EFBIG is said, and cleaned up after.

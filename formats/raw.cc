@@ -126,7 +126,13 @@ class RawDriver final : public BlockDriver {
     const uint64_t length = round_up(options.virtual_size, kSectorSize);
     const std::string mode = preallocation_of(options);
     CO_ASSIGN_OR_RETURN(const FileStat stat, file.stat());
-    if (stat.is_block_device) co_return check_device(stat, length, mode);
+    if (stat.is_block_device) {
+      CO_RETURN_IF_ERROR(check_device(stat, length, mode));
+      // What the device was before must not be found by a probe.
+      CO_RETURN_IF_ERROR(
+          co_await file.write_zeroes(0, std::min(stat.length, kSectorSize), ZeroFlags()));
+      co_return ok();
+    }
 
     const Result<void> resized = co_await file.truncate(length);
     if (!resized) {

@@ -109,7 +109,7 @@ def main():
                 ours = os.path.join(folder, "ours.raw")
                 theirs = os.path.join(folder, "theirs.raw")
                 tail = ["-S", sparse_size, "-O", "raw", source]
-                subprocess.run([arguments.imgconv, "convert", *tail, ours], check=True)
+                subprocess.run([arguments.imgconv, "convert", "--no-sync", *tail, ours], check=True)
                 subprocess.run([qemu_img, "convert", *tail, theirs], check=True)
                 same_map = hole_map(ours) == hole_map(theirs)
                 same_bytes = filecmp.cmp(ours, theirs, shallow=False)
