@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <limits>
 #include <utility>
@@ -20,8 +19,6 @@ constexpr std::string_view kPreallocation = "preallocation";
 
 /// File offsets are signed in the kernel.
 constexpr uint64_t kMaxFileLength = std::numeric_limits<int64_t>::max();
-constexpr uint64_t kZeroesLength = 64 * kKiB;
-alignas(4096) constexpr std::array<std::byte, kZeroesLength> kZeroes{};
 
 Result<RawWindow> find_window(const FileStat& stat, const OpenImageOptions& options) {
   if (options.raw_offset > stat.length) {
@@ -46,23 +43,11 @@ std::string preallocation_of(const CreateImageOptions& options) {
   return options.options.string(kPreallocation).value_or("off");
 }
 
-/// Writes real zeros to all of a new file.
-Task<Result<void>> write_out(File& file, uint64_t length) {
-  for (uint64_t offset = 0; offset < length; offset += kZeroesLength) {
-    const uint64_t step = std::min(length - offset, kZeroesLength);
-    CO_RETURN_IF_ERROR(co_await file.write(offset, std::span(kZeroes).first(step)));
-  }
-  co_return ok();
-}
-
 Task<Result<void>> preallocate(File& file, uint64_t length, std::string mode) {
   if (mode == "falloc") {
     CO_RETURN_IF_ERROR(co_await file.allocate(0, length));
   } else if (mode == "full") {
-    const Result<void> written = co_await write_out(file, length);
-    if (!written) {
-      co_return Error(written.error()).within("Could not write zeros for preallocation");
-    }
+    CO_RETURN_IF_ERROR(co_await write_zeros_out(file, 0, length));
     co_return ok();
   }
   CO_RETURN_IF_ERROR(co_await write_first_block(file, length));

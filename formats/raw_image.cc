@@ -8,6 +8,7 @@
 #include <limits>
 #include <utility>
 
+#include "loop/interrupt.h"
 #include "loop/try.h"
 #include "loop/units.h"
 
@@ -41,21 +42,6 @@ Result<void> check_device(const FileStat& stat, uint64_t length, Preallocation m
   return ok();
 }
 
-/// Writes real zeros to the end of a file that is `end` long already.
-Task<Result<void>> write_out(File& file, uint64_t begin, uint64_t end) {
-  const std::vector<std::byte> zeros(kZeroesLength);
-  for (uint64_t offset = begin; offset < end; offset += zeros.size()) {
-    const uint64_t step = std::min<uint64_t>(end - offset, zeros.size());
-    const Result<void> written = co_await file.write(offset, std::span(zeros).first(step));
-    if (!written) {
-      co_return Error(written.error()).within("Could not write zeros for preallocation");
-    }
-  }
-  Result<void> flushed = co_await file.flush();
-  if (!flushed) co_return std::move(flushed).error().within("Could not flush file to disk");
-  co_return ok();
-}
-
 Task<Result<void>> resize_file(File& file, uint64_t length, Preallocation mode) {
   CO_ASSIGN_OR_RETURN(const FileStat stat, file.stat());
   if (stat.is_block_device) co_return check_device(stat, length, mode);
@@ -69,7 +55,7 @@ Task<Result<void>> resize_file(File& file, uint64_t length, Preallocation mode) 
   }
   CO_RETURN_IF_ERROR(co_await file.truncate(length));
   if (mode == Preallocation::kFull) {
-    CO_RETURN_IF_ERROR(co_await write_out(file, stat.length, length));
+    CO_RETURN_IF_ERROR(co_await write_zeros_out(file, stat.length, length));
   } else if (stat.length == 0 && length > 0) {
     CO_RETURN_IF_ERROR(co_await write_first_block(file, length));
   }
@@ -77,6 +63,21 @@ Task<Result<void>> resize_file(File& file, uint64_t length, Preallocation mode) 
 }
 
 }  // namespace
+
+Task<Result<void>> write_zeros_out(File& file, uint64_t begin, uint64_t end) {
+  const std::vector<std::byte> zeros(kZeroesLength);
+  for (uint64_t offset = begin; offset < end; offset += zeros.size()) {
+    if (InterruptGuard::is_pending()) co_return Error::from_errno(EINTR);
+    const uint64_t step = std::min<uint64_t>(end - offset, zeros.size());
+    const Result<void> written = co_await file.write(offset, std::span(zeros).first(step));
+    if (!written) {
+      co_return Error(written.error()).within("Could not write zeros for preallocation");
+    }
+  }
+  Result<void> flushed = co_await file.flush();
+  if (!flushed) co_return std::move(flushed).error().within("Could not flush file to disk");
+  co_return ok();
+}
 
 Task<Result<void>> write_first_block(File& file, uint64_t length) {
   const std::vector<std::byte> zeros(length < kFirstBlock ? std::min(length, kSectorSize)

@@ -13,6 +13,10 @@
 
 namespace imgconv {
 
+/// Writes real zeros to [begin, end), and syncs. "Could not write zeros for preallocation", "Could
+/// not flush file to disk"; EINTR when a run that cleans up after itself is asked to end.
+Task<Result<void>> write_zeros_out(File& file, uint64_t begin, uint64_t end);
+
 /// With its first block allocated a file answers questions about alignment and holes. Requires: the
 /// file is `length` > 0 bytes of zeros.
 Task<Result<void>> write_first_block(File& file, uint64_t length);
