@@ -2,10 +2,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <cerrno>
+#include <mutex>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "loop/lock_holder.h"
 #include "loop/try.h"
@@ -89,12 +93,83 @@ Error conflict(int descriptor, const std::string& name, const std::string& text,
   return Error(EAGAIN, text).with_hint(std::move(hint));
 }
 
+Error refused(int descriptor, const std::string& name, unsigned permission) {
+  return conflict(descriptor, name,
+                  fmt::format("Failed to get \"{}\" lock", kPermissionNames[permission]),
+                  kRefusedBase + permission);
+}
+
+Error held_already(int descriptor, const std::string& name, unsigned permission) {
+  return conflict(descriptor, name,
+                  fmt::format("Failed to get shared \"{}\" lock", kPermissionNames[permission]),
+                  kHeldBase + permission);
+}
+
+/// Who uses what within this process, where the file system has no locks: an image must not be
+/// copied onto itself. Any thread.
+class ProcessLocks {
+ public:
+  Result<void> add(int descriptor, const std::string& name, Permissions permissions) {
+    const std::optional<struct stat> file = stat_of(descriptor);
+    if (!file) return ok();
+    const std::lock_guard guard(mutex_);
+    // Nobody tells when a descriptor is closed: who is gone shows another file, or none, or was
+    // this descriptor.
+    std::erase_if(users_, [descriptor](const User& user) {
+      return user.descriptor == descriptor || !user.is_alive();
+    });
+    for (const User& user : users_) {
+      if (!user.uses(*file)) continue;
+      for (unsigned p = 0; p < kPermissionNames.size(); ++p) {
+        const unsigned mask = 1U << p;
+        if ((permissions.held & user.permissions.refused & mask) != 0) {
+          return refused(descriptor, name, p);
+        }
+        if ((permissions.refused & user.permissions.held & mask) != 0) {
+          return held_already(descriptor, name, p);
+        }
+      }
+    }
+    users_.push_back({descriptor, file->st_dev, file->st_ino, permissions});
+    return ok();
+  }
+
+ private:
+  struct User {
+    int descriptor = -1;
+    dev_t device = 0;
+    ino_t inode = 0;
+    Permissions permissions;
+
+    bool uses(const struct stat& file) const {
+      return file.st_dev == device && file.st_ino == inode;
+    }
+    bool is_alive() const {
+      const std::optional<struct stat> file = stat_of(descriptor);
+      return file && uses(*file);
+    }
+  };
+
+  static std::optional<struct stat> stat_of(int descriptor) {
+    struct stat status {};
+    if (::fstat(descriptor, &status) < 0) return std::nullopt;
+    return status;
+  }
+
+  std::mutex mutex_;
+  std::vector<User> users_;  // Guarded by mutex_.
+};
+
 }  // namespace
 
 Result<void> lock_image_file(int descriptor, const std::string& name, LockMode mode) {
   const Permissions permissions = permissions_of(mode);
   const bool takes_part = (permissions.held | permissions.refused) != 0;
-  if (!takes_part || !has_file_locks(descriptor)) return ok();
+  if (!takes_part) return ok();
+  if (!has_file_locks(descriptor)) {
+    static ProcessLocks process_locks;
+    return process_locks.add(descriptor, name, permissions);
+  }
   for (unsigned p = 0; p < kPermissionNames.size(); ++p) {
     const unsigned mask = 1U << p;
     if ((permissions.held & mask) != 0) RETURN_IF_ERROR(take(descriptor, kHeldBase + p));
@@ -103,14 +178,10 @@ Result<void> lock_image_file(int descriptor, const std::string& name, LockMode m
   for (unsigned p = 0; p < kPermissionNames.size(); ++p) {
     const unsigned mask = 1U << p;
     if ((permissions.held & mask) != 0 && is_taken_by_other(descriptor, kRefusedBase + p)) {
-      return conflict(descriptor, name,
-                      fmt::format("Failed to get \"{}\" lock", kPermissionNames[p]),
-                      kRefusedBase + p);
+      return refused(descriptor, name, p);
     }
     if ((permissions.refused & mask) != 0 && is_taken_by_other(descriptor, kHeldBase + p)) {
-      return conflict(descriptor, name,
-                      fmt::format("Failed to get shared \"{}\" lock", kPermissionNames[p]),
-                      kHeldBase + p);
+      return held_already(descriptor, name, p);
     }
   }
   return ok();

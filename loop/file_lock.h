@@ -3,8 +3,8 @@
 // Locks of the open file description (F_OFD_SETLK): held until the descriptor is closed, never in
 // conflict with themselves, invisible to the file's content. All are shared locks on single bytes;
 // a conflict is found by probing, so the order "take, then probe" decides a race in favour of
-// safety: both may fail, both never succeed. File systems without such locks are let through.
-// Any thread; borrows the descriptor.
+// safety: both may fail, both never succeed. On a file system without such locks only this process
+// is kept from harming itself. Any thread; borrows the descriptor.
 #pragma once
 
 #include <cstdint>

@@ -53,7 +53,8 @@ Result<std::unique_ptr<StagedFile>> StagedFile::make(const std::string& name, Ta
   if (target == Target::kReplace) RETURN_IF_ERROR(staged->lock_replaced());
   const std::string directory = directory_of(name);
   staged->directory_ = UniqueFd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (staged->directory_.get() < 0) return could_not_create(errno, name);
+  // A directory may be one to write to and not to read.
+  if (staged->directory_.get() < 0 && errno != EACCES) return could_not_create(errno, name);
   RETURN_IF_ERROR(staged->create());
   if (target == Target::kReplace) RETURN_IF_ERROR(staged->take_over_owner());
   return staged;
@@ -155,7 +156,11 @@ Result<void> StagedFile::publish(bool sync) {
     }
     temporary_path_.clear();
   }
-  if (sync && ::fsync(directory_.get()) < 0 && errno != EINVAL) {
+  if (!sync) return ok();
+  // Without a descriptor of the directory: all of its file system.
+  const int flushed =
+      directory_.is_open() ? ::fsync(directory_.get()) : ::syncfs(descriptor_.get());
+  if (flushed < 0 && errno != EINVAL) {
     return Error::from_errno(errno, fmt::format("Could not flush the directory of '{}'", name_));
   }
   return ok();

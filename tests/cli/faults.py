@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Faults from outside: the kernel refuses, fails, does less than asked, or the disk is full.
 
-    tests/cli/faults.py --imgconv build/imgconv [--shim build/tests/cli/libshort_io.so]
+    tests/cli/faults.py --imgconv build/imgconv [--shim build/tests/cli/libfaulty_io.so]
 
 Errors of system calls are injected by strace. Whatever fails: exit status 1, words on stderr, no hang,
 and of a new target nothing is left. Whatever is only inconvenient: exit status 0 and the right bytes.
@@ -89,6 +89,26 @@ def system_calls_that_fail(program):
     Case(program, "qcow2", threads, strace("pread64", "error=EAGAIN", 2, "source")).works_or_fails()
 
 
+def synced(program, form, words):
+    """What the kernel was asked to bring to the disk."""
+    run(["strace", "-f", "-qq", "-y", "-o", "trace", "-e", "trace=fsync,fdatasync,syncfs", program,
+         "convert", *words, "-f", "raw", "-O", form, "source", "target"])
+    with open("trace", encoding="utf-8") as file:
+        names = re.findall(r"sync\w*\(\d+<([^>]*)>", file.read())
+    os.unlink("trace")
+    os.unlink("target")
+    return names
+
+
+def durable(program):
+    """The file and its directory are on the disk before the program ends, unless it was told not to."""
+    for form in ("raw", "qcow2"):
+        names = synced(program, form, [])
+        assert os.getcwd() in names and len(names) > 1, names
+        for words in (["--no-sync"], ["-t", "unsafe"]):
+            assert not synced(program, form, words), (form, words)
+
+
 def system_calls_that_are_missing(program):
     """What a file system or a container refuses is done in another way."""
     for kind in KINDS:
@@ -126,6 +146,25 @@ def short_reads_and_writes(program, shim):
         for words in (["-m", "1"], ["-m", "16", "--verify", "--digest", "file:sha256"]):
             Case(program, kind, ["--aio", "threads", *words],
                  env=dict(os.environ, LD_PRELOAD=shim)).works()
+
+
+def refusing_file_systems(program, shim):
+    """Of each kind for which strace has no means: a flag, a command of fcntl."""
+    for kind in KINDS:
+        for fault in ("fallocate", "seek", "tmpfile", "locks", "clone"):
+            Case(program, kind, [], env=dict(os.environ, LD_PRELOAD=shim, IMGCONV_FAULTS=fault)).works()
+    direct = dict(os.environ, LD_PRELOAD=shim, IMGCONV_FAULTS="direct")
+    for words in (["-t", "none"], ["-T", "none"]):
+        Case(program, "raw", words, env=direct).fails("does not support O_DIRECT")
+    # Without locks, nothing else keeps an image from being overwritten by itself.
+    with open("source", "rb") as file:
+        before = file.read()
+    for form in ("raw", "qcow2"):
+        result = run([program, "convert", "-f", "raw", "-O", form, "source", "source"],
+                     env=dict(os.environ, LD_PRELOAD=shim, IMGCONV_FAULTS="locks"))
+        assert result.returncode == 1 and 'Failed to get "write" lock' in result.stderr, result
+        with open("source", "rb") as file:
+            assert file.read() == before, "the source was overwritten"
 
 
 @contextlib.contextmanager
@@ -173,6 +212,34 @@ def full_disk(program):
     return None
 
 
+def unreadable_directory(program):
+    """One to write to and not to read: nothing is left there either. Root may read it, unless told."""
+    prefix = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+    os.mkdir("closed", mode=0o300)
+    try:
+        if os.geteuid() != 0:
+            prefix = []
+        elif run([*prefix, "ls", "closed"]).returncode == 0 or run([*prefix, "true"]).returncode != 0:
+            return "nobody can be kept from reading a directory here"
+        command = [*prefix, program, "convert", "-f", "raw", "-O", "qcow2", "source", "closed/target"]
+        result = run(command)
+        assert result.returncode == 0, (command, result)
+        assert run(["qemu-img", "compare", "source", "closed/target"]).returncode == 0
+        os.unlink("closed/target")
+        command[-2] = "cut.qcow2"
+        command[command.index("-f") + 1] = "qcow2"
+        run([program, "convert", "-f", "raw", "-O", "qcow2", "source", "cut.qcow2"])
+        os.truncate("cut.qcow2", 1 << 20)
+        result = run(command)
+        assert result.returncode == 1 and "truncated" in result.stderr, (command, result)
+        os.chmod("closed", 0o700)
+        assert os.listdir("closed") == [], os.listdir("closed")
+    finally:
+        shutil.rmtree("closed", ignore_errors=True)
+        os.unlink("cut.qcow2")
+    return None
+
+
 def shrinking_source(program):
     """Cut off when some of it was read."""
     with open("shrinks", "wb") as file:
@@ -203,15 +270,16 @@ def main():
     # LeakSanitizer cannot work in a process that strace traces.
     os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0:verify_asan_link_order=0"
     program = os.path.abspath(arguments.imgconv)
-    cases = [limit_on_file_sizes, full_disk, shrinking_source]
+    cases = [limit_on_file_sizes, full_disk, unreadable_directory, shrinking_source]
     notes = []
     if can_trace():
-        cases += [system_calls_that_fail, system_calls_that_are_missing, uring_refused_while_running]
+        cases += [durable, system_calls_that_fail, system_calls_that_are_missing, uring_refused_while_running]
     else:
         notes.append("strace cannot trace here")
     if arguments.shim:
         shim = os.path.abspath(arguments.shim)
-        cases.append(lambda which: short_reads_and_writes(which, shim))
+        cases += [lambda which: short_reads_and_writes(which, shim),
+                  lambda which: refusing_file_systems(which, shim)]
     # Not in memory: a file system that takes O_DIRECT and files without a name.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         os.chdir(folder)
