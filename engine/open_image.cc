@@ -165,6 +165,13 @@ Result<std::optional<ImageSpec>> backing_spec(ImageSpec& overlay_spec, const Lay
     ASSIGN_OR_RETURN(const std::string name, resolve_backing_name(overlay.name, info.backing_file));
     ASSIGN_OR_RETURN(ImageSpec named, parse_image_name(name));
     named.format_options.merge(spec.format_options);
+    if (spec.format.empty() && !info.backing_format.empty()) {
+      // What the header says of the format is stronger than what a json: name in it says.
+      if (named.format == "file" && info.backing_format != "file") {
+        return Error(EINVAL, "A block device must be specified for \"file\"");
+      }
+      spec.format = info.backing_format;
+    }
     if (!spec.format.empty()) named.format = spec.format;
     if (spec.backing_source != ImageSpec::Backing::kFromHeader) {
       named.backing_source = spec.backing_source;
