@@ -224,8 +224,7 @@ Task<Result<void>> Bitmaps::free_released() {
   }
   // A hostile table may name a cluster twice, what is not its own, and what is not in use at all.
   std::ranges::sort(clusters);
-  const auto repeated = std::ranges::unique(clusters);
-  clusters.erase(repeated.begin(), repeated.end());
+  clusters.erase(std::unique(clusters.begin(), clusters.end()), clusters.end());
   for (const uint64_t cluster : clusters) {
     if (!writer_->allocator().check_unprotected({cluster, 1})) continue;
     CO_ASSIGN_OR_RETURN(const uint64_t count, co_await writer_->refcounts().get(cluster));

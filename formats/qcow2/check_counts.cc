@@ -1,15 +1,18 @@
 #include "formats/qcow2/check_counts.h"
 
-#include <algorithm>
-
 namespace imgconv::qcow2 {
+
+ReferenceCounts::Page& ReferenceCounts::page_of(uint64_t index) {
+  if (Page* const page = find_page(index)) return *page;
+  std::unique_ptr<Page>& page = pages_[index];
+  page = std::make_unique<Page>();
+  found_page_ = page.get();
+  return *page;
+}
 
 void ReferenceCounts::add(HostCluster cluster, uint64_t references) {
   if (references == 0) return;
-  const uint64_t page = cluster.index() / kPageClusters;
-  if (page >= pages_.size()) pages_.resize(page + 1);
-  if (!pages_[page]) pages_[page] = std::make_unique<Page>();
-  uint16_t& count = (*pages_[page])[cluster.index() % kPageClusters];
+  uint16_t& count = page_of(cluster.index() / kPageClusters)[cluster.index() % kPageClusters];
   if (count == kEscape) {
     large_[cluster.index()] += references;
   } else if (references < uint64_t{kEscape} - count) {
@@ -22,7 +25,7 @@ void ReferenceCounts::add(HostCluster cluster, uint64_t references) {
 
 void ReferenceCounts::remove(HostCluster first, uint64_t clusters) {
   for (uint64_t index = first.index(); index < first.index() + clusters; ++index) {
-    uint16_t& count = (*pages_[index / kPageClusters])[index % kPageClusters];
+    uint16_t& count = page_of(index / kPageClusters)[index % kPageClusters];
     if (count != kEscape) {
       --count;
     } else if (--large_[index] < kEscape) {
@@ -35,8 +38,7 @@ void ReferenceCounts::remove(HostCluster first, uint64_t clusters) {
 bool ReferenceCounts::is_surely_unreferenced(HostCluster first, uint64_t count) const {
   const uint64_t last_page = (first.index() + count - 1) / kPageClusters;
   for (uint64_t page = first.index() / kPageClusters; page <= last_page; ++page) {
-    if (page >= pages_.size()) return true;
-    if (pages_[page]) return false;
+    if (find_page(page) != nullptr) return false;
   }
   return true;
 }

@@ -12,6 +12,9 @@ namespace {
 /// Fixed fields, name and padding of an entry of the bitmap directory (QCOW2.md 9).
 constexpr uint64_t kMaxBitmapEntryBytes = 24 + 1023 + 1;
 
+/// A file may be this much longer than the pieces that its disk may be stored in.
+constexpr uint64_t kClustersForEachExtent = 16;
+
 Result<void> check(const char* what, const char* limit_name, uint64_t value, uint64_t limit) {
   if (value <= limit) return ok();
   return Error(EFBIG, fmt::format("{} is {}, more than an untrusted image may have (--limit {}={})",
@@ -28,7 +31,7 @@ uint64_t unknown_extension_bytes(const HeaderExtensions& extensions) {
 
 }  // namespace
 
-Result<void> check_limits(const Header& header, const ImageLimits& limits) {
+Result<void> check_limits(const Header& header, uint64_t file_length, const ImageLimits& limits) {
   if (!header.backing_file.empty()) {
     return Error(EPERM, "An untrusted image must not have a backing file");
   }
@@ -44,6 +47,10 @@ Result<void> check_limits(const Header& header, const ImageLimits& limits) {
                         limits.refcount_table_bytes < header.cluster_size()
                             ? header.cluster_size()
                             : limits.refcount_table_bytes));
+  // check has two bytes of memory for each.
+  const uint64_t clusters = clusters_for(file_length, header.cluster_bits).value();
+  RETURN_IF_ERROR(check("A sixteenth of the clusters in the file", "extents",
+                        div_round_up(clusters, kClustersForEachExtent), limits.extents));
   RETURN_IF_ERROR(
       check("The number of snapshots", "snapshots", header.snapshot_count, limits.snapshots));
   RETURN_IF_ERROR(check("The size of unknown header extensions", "extensions",

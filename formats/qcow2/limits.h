@@ -11,8 +11,8 @@
 
 namespace imgconv::qcow2 {
 
-/// EPERM for another file that the image names, EFBIG for a table beyond its limit.
-Result<void> check_limits(const Header& header, const ImageLimits& limits);
+/// EPERM for another file that the image names, EFBIG for a table or a file beyond its limit.
+Result<void> check_limits(const Header& header, uint64_t file_length, const ImageLimits& limits);
 /// The same for what the snapshot table leads to.
 Result<void> check_limits(std::span<const Snapshot> snapshots, const ImageLimits& limits);
 

@@ -30,6 +30,13 @@ void warn_of_bitmaps(const Header& header, const OpenImageOptions& options) {
   options.remark("Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.");
 }
 
+/// A table where no file of QEMU's can reach is not one of zeros.
+Result<void> check_l1_place(const Header& header) {
+  const uint64_t bytes = header.l1_entries * kTableEntryBytes;
+  if (bytes == 0 || header.l1_table_offset.bytes() <= kMaxDiskSize - bytes) return ok();
+  return Error::from_errno(EIO, "Could not read L1 table");
+}
+
 }  // namespace
 
 Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file,
@@ -45,7 +52,11 @@ Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file
   parts.remark = options.remark;
   CO_ASSIGN_OR_RETURN(parts.header, co_await read_header(*parts.file, parse_options));
   const Header& header = parts.header;
-  if (options.limits) CO_RETURN_IF_ERROR(check_limits(header, *options.limits));
+  if (options.limits) {
+    CO_ASSIGN_OR_RETURN(const FileStat stat, parts.file->stat());
+    CO_RETURN_IF_ERROR(check_limits(header, stat.length, *options.limits));
+  }
+  CO_RETURN_IF_ERROR(check_l1_place(header));
   if (header.extensions.has_inconsistent_bitmaps) warn_of_bitmaps(header, options);
   CO_ASSIGN_OR_RETURN(parts.data_file, open_data_file(header, options));
   if (header.is_encrypted() && !options.metadata_only) {

@@ -46,8 +46,8 @@ void ProtectedClusters::remove_at(uint64_t first_host_cluster) {
 }
 
 void ProtectedClusters::remove_table(uint64_t host_cluster) {
-  const auto found = std::ranges::equal_range(tables_, host_cluster, {}, &Table::host_cluster);
-  tables_.erase(found.begin(), found.end());
+  tables_.erase(std::ranges::lower_bound(tables_, host_cluster, {}, &Table::host_cluster),
+                std::ranges::upper_bound(tables_, host_cluster, {}, &Table::host_cluster));
 }
 
 void ProtectedClusters::clear() {

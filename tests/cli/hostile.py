@@ -7,9 +7,10 @@
 
 Each run ends with the exit status of hostile.expected, takes less than a second of processor time and
 less than 64 MiB, says why it failed, and is not ended by a signal. With --untrusted it opens no file
-but the ones on its command line (strace). Without --all: the
-images that hostile.expected has, a third of the commands for each, and strace for a few. --record writes a new hostile.expected, for review;
---compare lists where the genuine tool's verdict (succeeds or fails) differs.
+but the ones on its command line (strace). Without --all: each command once for each image, with
+--untrusted every other time, and strace for images that name others. --record writes a new
+hostile.expected, for review; --compare lists where the genuine tool's verdict (succeeds or fails)
+differs without reason: hostile.py names those that are meant.
 """
 import argparse
 import os
@@ -23,7 +24,6 @@ import tempfile
 from hostile_images import IMAGES
 
 EXPECTED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hostile.expected")
-MAX_CPU_SECONDS = 1
 MAX_MEMORY = 64 << 20
 COMMANDS = {
     "info": ["info", "-f", "qcow2", "image.qcow2"],
@@ -37,20 +37,37 @@ OPENED = re.compile(r'open(?:at)?\([^"]*"([^"]*)".*\) = \d')
 SYSTEM = ("/lib/", "/lib64/", "/usr/lib/", "/etc/ld.so", "/proc/self/", "/sys/", "/dev/null")
 # What these cost is asked for by an image that is whole: it ends when the limits say so.
 ONLY_UNTRUSTED = ("one_l2_table_for_all", "one_data_cluster_for_all", "zero_and_not_by_turns",
-                  "compressed_bomb", "file_of_eight_terabytes", "size_3", "l1_size_3")
+                  "compressed_bomb", "file_of_eight_terabytes", "size_3", "l1_size_3",
+                  "snapshots_that_share_a_table", "refcount_blocks_that_are_one",
+                  "cve_2015_5162_virtual_size", "cve_2015_5162_l1_of_32_mebibytes")
+# Seconds and bytes for what is bounded by us, and not by the format: it would take hours.
+DEARER = {("snapshots_that_share_a_table", "check"): (10, 128 << 20)}
+NAMES_OTHERS = ("backing", "data_file", "cve_2008", "cve_2015_5163", "cve_2022", "cve_2024")
+# Where our verdict is not that of the genuine tool, on purpose: image, commands, whether we succeed,
+# reason.
+MEANT = (
+    ("backing_loop|backing_probed_to_itself", "check|map|measure|compare|convert", False,
+     "the genuine tool opens the loop again and again"),
+    ("bitmap_name_0", "info|map|measure|compare", False, "a bitmap has a name"),
+    ("bitmap_(offset|entry)", ".*", True, "an image whose bitmaps' tables are damaged can be read"),
+    ("crypt_|crypto_header_", "info", True, "what is encrypted is described without looking into it"),
+    (".*", "convert", False, "what the file is too short for is an error (engine/README.md, E11)"),
+)
 
 
 class Runner:
-    def __init__(self, program):
+    def __init__(self, program, seconds):
         self.program = program
+        self.seconds = seconds
         self.is_instrumented = "asan" in program
         self.runs = 0
 
-    def run(self, words):
+    def run(self, words, seconds=None, memory=MAX_MEMORY):
         """Exit status and what was wrong with the run."""
         self.runs += 1
         with open("said", "wb") as said, open("/dev/null", "wb") as nothing:
             process = subprocess.Popen([self.program, *words], stdout=nothing, stderr=said)
+            resource.prlimit(process.pid, resource.RLIMIT_CPU, (60, 60))
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         with open("said", encoding="utf-8", errors="replace") as said:
@@ -63,9 +80,9 @@ class Runner:
         if process.returncode == 1 and words[0] not in ("check", "compare") and not text:
             problems.append("failed without a word")
         if not self.is_instrumented:
-            if usage.ru_utime + usage.ru_stime > MAX_CPU_SECONDS:
+            if usage.ru_utime + usage.ru_stime > (seconds or self.seconds):
                 problems.append(f"took {usage.ru_utime + usage.ru_stime:.1f} s")
-            if usage.ru_maxrss * 1024 > MAX_MEMORY:
+            if usage.ru_maxrss * 1024 > memory:
                 problems.append(f"took {usage.ru_maxrss >> 10} MiB")
         return process.returncode, problems
 
@@ -82,6 +99,15 @@ class Runner:
 def can_trace():
     return bool(shutil.which("strace")) and not subprocess.run(
         ["strace", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode
+
+
+def words_of(command, name):
+    """The command line, by the format that the image is said to have."""
+    if not name.endswith("_as_raw"):
+        return COMMANDS[command]
+    words = list(COMMANDS[command])
+    words[words.index("-f") + 1] = "raw"
+    return words
 
 
 def write_apart(make):
@@ -111,32 +137,42 @@ def verdict(command, status):
     return status == 0 or (command == "compare" and status == 1)
 
 
+def is_meant(name, command, succeeds):
+    return any(re.match(names, name) and re.fullmatch(commands, command) and ours == succeeds
+               for names, commands, ours, _ in MEANT)
+
+
 def compare_with_genuine(genuine, name, statuses):
-    for (command, words), status in zip(COMMANDS.items(), statuses):
-        words = [word for word in words if word != "--no-sync"]
+    for command, status in zip(COMMANDS, statuses):
+        if status is None:
+            continue
+        words = [word for word in words_of(command, name) if word != "--no-sync"]
         remove("out")
-        limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-        try:
-            theirs = subprocess.run([genuine, *words], capture_output=True, check=False, timeout=20,
-                                    preexec_fn=limit).returncode
-        except subprocess.TimeoutExpired:
-            theirs = "still running after 20 s"
-        if theirs not in (0, 1, 2, 3, 4) or verdict(command, theirs) != verdict(command, status):
-            print(f"{name}: {command}: {status} here, {theirs} from the genuine tool")
+        limit = lambda: resource.setrlimit(resource.RLIMIT_CPU, (5, 5))
+        theirs = subprocess.run([genuine, *words], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL, check=False, preexec_fn=limit).returncode
+        succeeds = verdict(command, status)
+        is_same = theirs in (0, 1, 2, 3, 4, 63) and verdict(command, theirs) == succeeds
+        if not is_same and not is_meant(name, command, succeeds):
+            print(f"{name}: {command}: {status} here, {theirs} from the genuine tool", flush=True)
 
 
 def test_image(runner, number, name, arguments, traced):
     """Exit statuses without and with --untrusted (None: not run), and problems."""
     statuses, problems = [], []
     for untrusted in ([], ["--untrusted"]):
-        for turn, (command, words) in enumerate(COMMANDS.items()):
-            is_due = arguments.all or (turn + number + len(untrusted) * 2) % 3 == 0
-            if not is_due or (not untrusted and name in ONLY_UNTRUSTED):
+        for turn, command in enumerate(COMMANDS):
+            is_due = arguments.all or (turn + number + len(untrusted)) % 2 == 0
+            if name in ONLY_UNTRUSTED:
+                is_due = untrusted or (name, command) in DEARER
+            if not is_due:
                 statuses.append(None)
                 continue
             remove("out")
+            words = words_of(command, name)
             words = [words[0], *untrusted, *words[1:]]
-            status, found = runner.run(words)
+            dearer = () if untrusted else DEARER.get((name, command), ())
+            status, found = runner.run(words, *dearer)
             statuses.append(status)
             if untrusted and traced:
                 found += [f"opened {other}" for other in runner.opened(words)]
@@ -148,6 +184,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--imgconv", required=True)
+    parser.add_argument("--seconds", type=float, default=1, help="of processor time for each run")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--record", metavar="FILE")
     parser.add_argument("--compare", action="store_true")
@@ -158,7 +195,7 @@ def main():
     os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
     part, parts = map(int, arguments.shard.split("/"))
     arguments.all |= bool(arguments.record) or arguments.compare
-    runner = Runner(os.path.abspath(arguments.imgconv))
+    runner = Runner(os.path.abspath(arguments.imgconv), arguments.seconds)
     tracing = can_trace()
     expected, recorded, problems = read_expected(), [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -166,22 +203,22 @@ def main():
         with open("secret", "wb") as file:
             file.write(b"s" * (1 << 20))
         for number, (name, make) in enumerate(IMAGES):
-            is_asked_for = arguments.all or arguments.only or name in expected
-            if number % parts != part or (arguments.only or "") not in name or not is_asked_for:
+            if number % parts != part or (arguments.only or "") not in name:
                 continue
             write_apart(make)
             if not os.path.exists("sound.qcow2"):
                 subprocess.run([runner.program, "create", "-q", "-f", "qcow2", "sound.qcow2", "1M"],
                                check=True)
-            names_others = name.startswith(("backing", "data_file"))
             traced = tracing and not arguments.record and (
-                arguments.all or (names_others and number % 4 == 0))
+                arguments.all or name.startswith(NAMES_OTHERS))
             statuses, found = test_image(runner, number, name, arguments, traced)
             problems += found
             if found:
                 print(*found, sep="\n", flush=True)
             recorded.append(f"{name} {' '.join('-' if s is None else str(s) for s in statuses)}")
             wanted = expected.get(name)
+            if wanted is None and not arguments.record:
+                problems.append(f"{name}: nothing is expected of it")
             for one, status in zip(range(12), statuses):
                 if status is not None and wanted and not arguments.record and wanted[one] != status:
                     problems.append(f"{name}: run {one}: {status}, expected {wanted[one]}")

@@ -1,7 +1,6 @@
 """Hostile qcow2 images, made byte by byte from the description of the format (QCOW2.md) and from what
-is public about holes in readers of it: CVE-2014-0142 to 0148, 2014-0222 and 0223 (sizes of tables),
-CVE-2015-5163 (a backing file behind a raw name), CVE-2024-4467, 2024-32498 and 2024-44082 (data files,
-json: names, probing). No tool of anybody's makes them.
+is public about holes in readers of it, which have names that begin with cve_. No tool of anybody's
+makes them. An image whose name ends in _as_raw is for who says that its format is raw.
 """
 import struct
 import zlib
@@ -379,3 +378,103 @@ def file_of_eight_terabytes():
     made.put(512, 1024)
     made.length = 8 << 40
     return made
+
+
+@image
+def references_far_apart():
+    """65535 of them, in a file of 64 GiB that is a hole: memory must follow what is referred to."""
+    made = Image()
+    made.data = bytearray(8 * 512)
+    made.data[0:4] = b"QFI\xfb"
+    made.set(version=3, cluster_bits=9, size=65536 * 512, l1_size=1024, l1_offset=3 * 512,
+             table_offset=512, table_clusters=1, refcount_order=4, header_length=112)
+    made.put(512, 1024)
+    made.bytes_at(3 * 512, b"".join(struct.pack(">Q", (1 << 20) + 512 * n) for n in range(1024)))
+    made.bytes_at(1 << 20, b"".join(struct.pack(">Q", (n << 20) + (2 << 20)) for n in range(65533)))
+    made.length = 64 << 30
+    return made
+
+
+@image
+def snapshots_that_share_a_table():
+    """65535 with an L1 table of 32 MiB each, at the same place."""
+    made = Image()
+    entry = struct.pack(">QIHHIIQIIQQ", 1 << 20, 1 << 22, 0, 0, 0, 0, 0, 0, 16, 0, SIZE)
+    made.bytes_at(64 << 20, entry * 65535)
+    made.set(snapshots=65535, snapshots_offset=64 << 20)
+    return made
+
+
+@image
+def refcount_blocks_that_are_one():
+    """8 MiB of refcount table, which name one block, for 2 ** 31 - 1 clusters."""
+    made = file_of_eight_terabytes()
+    made.set(table_offset=1 << 20, table_clusters=(8 << 20) // 512, refcount_order=0)
+    made.bytes_at(1 << 20, struct.pack(">Q", 4096) * (1 << 20))
+    made.length = ((1 << 31) - 1) * 512
+    return made
+
+
+# ---- What others fell for ----
+
+def cve(name, change=lambda made: None, data=None):
+    def make():
+        made = Image()
+        if data is not None:
+            made.data = bytearray(data)
+        change(made)
+        return made
+    IMAGES.append((f"cve_{name}", make))
+
+
+def with_data_file(name):
+    return lambda made: (made.set(incompatible=4, autoclear=2), made.extension(0x44415441, name))
+
+
+def old_qcow(size=SIZE, l2_bits=9):
+    """A header of the first version (qcow)."""
+    return b"QFI\xfb" + struct.pack(">IQIIQBBHIQ", 1, 0, 0, 0, size, 12, l2_bits, 0, 0, 48) + bytes(4096)
+
+
+VMDK = (b'# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n'
+        b'createType="monolithicFlat"\nRW 2048 FLAT "/etc/passwd" 0\n').ljust(1024, b"\0")
+JSON_FILE = b'json:{"driver":"file","filename":"/etc/passwd"}'
+
+# Guessing: what the guest writes to its raw disk becomes a header that names a file of the host.
+cve("2008_1945_2004_as_raw", lambda made: made.backing(b"/etc/passwd", b"raw"))
+# Sizes of other formats' headers: none of them may be taken for ours.
+cve("2014_0142_parallels_tracks", data=b"WithoutFreeSpace" + struct.pack("<IIIII", 2, 16, 63, 0, 1 << 31)
+    + bytes(4096))
+cve("2014_0148_vhdx_log", data=b"vhdxfile" + bytes(65528) + b"head" + b"\xff" * 4092)
+cve("2014_0222_qcow_l2_bits", data=old_qcow(l2_bits=63))
+cve("2014_0223_qcow_size", data=old_qcow(size=ALL))
+cve("2022_47951_vmdk_descriptor", data=VMDK)
+cve("2022_47951_vmdk_descriptor_as_raw", data=VMDK)
+# Sizes of tables.
+cve("2014_0143_snapshot_l1_size", lambda made: made.snapshot(l1_size=0x10000001))
+cve("2014_0143_refcount_index", lambda made: made.put(L2, COPIED | (1 << 56) - CLUSTER))
+cve("2014_0144_header_length", lambda made: made.set(header_length=CLUSTER + 1))
+cve("2014_0144_backing_offset", lambda made: made.set(backing_offset=ALL - 1, backing_size=1))
+cve("2014_0144_refcount_table_size", lambda made: made.set(table_clusters=0x00800000))
+cve("2014_0144_refcount_table_offset", lambda made: made.set(table_offset=(1 << 63) - CLUSTER))
+cve("2014_0144_l1_size", lambda made: made.set(l1_size=0x7fffffff))
+cve("2014_0144_l1_offset", lambda made: made.set(l1_offset=(1 << 63) - CLUSTER))
+cve("2014_0144_snapshot_table", lambda made: made.set(snapshots=ALL >> 32, snapshots_offset=6 * CLUSTER))
+cve("2014_0145_snapshot_larger_than_active", lambda made: made.snapshot(l1_size=512))
+cve("2014_0146_error_while_opening", lambda made: made.set(snapshots=1, snapshots_offset=ALL - CLUSTER + 1,
+                                                          backing_offset=4000, backing_size=1023))
+cve("2014_0147_refcount_block_of_itself", lambda made: made.put(TABLE, TABLE))
+# Resources.
+cve("2015_5162_virtual_size", lambda made: made.set(size=1 << 50))
+cve("2015_5162_l1_of_32_mebibytes", lambda made: made.set(l1_size=1 << 22, size=1 << 43))
+# Names of other files.
+cve("2015_5163_backing_file", lambda made: made.backing(b"/etc/passwd"))
+cve("2015_5163_backing_file_as_raw", lambda made: made.backing(b"/etc/passwd"))
+cve("2024_4467_json_data_file", with_data_file(JSON_FILE))
+cve("2024_4467_json_backing_file", lambda made: made.backing(JSON_FILE, b"raw"))
+cve("2024_4467_json_nbd", lambda made: made.backing(
+    b'json:{"driver":"nbd","server":{"type":"inet","host":"127.0.0.1","port":"1"}}', b"raw"))
+cve("2024_32498_data_file", with_data_file(b"/etc/passwd"))
+cve("2024_32498_data_file_as_raw", with_data_file(b"/etc/passwd"))
+cve("2024_44082_probed_backing_file", lambda made: made.backing(b"secret"))
+cve("2024_44082_as_raw", lambda made: made.backing(b"json:{\"driver\":\"qcow2\"}"))
