@@ -1,52 +1,66 @@
 #!/bin/bash
-# Builds tests/fuzz/parsers.cc with clang's libFuzzer, ASan and UBSan, and runs it.
+# Builds the targets of tests/fuzz with clang's libFuzzer, ASan and UBSan, and runs them in turn.
 #
-#   tests/fuzz/libfuzzer.sh FOLDER SECONDS     FOLDER keeps the program, the corpus and what was found
+#   tests/fuzz/libfuzzer.sh FOLDER SECONDS [TARGET...]
 #
-# Begins with the images and texts of the tree. Exit status 77 where clang is missing.
+# SECONDS for each target. FOLDER keeps the program, the corpora, what was found, and a line for each
+# run in FOLDER/figures: target, seconds, executions, features, inputs, findings. Goes on after a
+# finding; ends with 1 if there was one, with 77 where clang is missing.
 set -euo pipefail
 
-folder=${1:?usage: libfuzzer.sh FOLDER SECONDS} seconds=${2:?usage: libfuzzer.sh FOLDER SECONDS}
+folder=$(realpath -m "${1:?usage: libfuzzer.sh FOLDER SECONDS [TARGET...]}")
+seconds=${2:?usage: libfuzzer.sh FOLDER SECONDS [TARGET...]}
+shift 2
 root=$(cd "$(dirname "$0")/../.." && pwd)
 command -v clang++ >/dev/null || { echo "clang++ is missing"; exit 77; }
-mkdir -p "$folder/objects" "$folder/corpus"
+mkdir -p "$folder/objects" "$folder/found"
 
-sources=(tests/fuzz/parsers.cc loop/error.cc
-         engine/{image_name,json_name,json_string,option_pieces}.cc
-         formats/{codec,codec_deflate,codec_zstd,option_size,options}.cc
-         formats/deflate_{block,encoder,huffman}.cc
-         formats/qcow2/{bitmap_directory,header,header_extension,snapshot,table_io}.cc)
-sources+=(loop/memory_model/litmus{,_lexer,_thread}.cc)
+cd "$root"
+sources=(tests/fuzz/{target,parsers,images,qcow2_mutator,libfuzzer_main}.cc tests/support/mem_file.cc
+         engine/{image_name,json_name,json_string,option_pieces}.cc formats/*.cc formats/qcow2/*.cc
+         loop/*.cc loop/memory_model/litmus{,_lexer,_thread}.cc)
 objects=()
 for source in "${sources[@]}"; do
   object=$folder/objects/${source//\//_}.o
   objects+=("$object")
-  [ "$object" -nt "$root/$source" ] ||
-    clang++ -std=c++20 -O1 -g -I"$root" -fsanitize=fuzzer-no-link,address,undefined \
-      -fno-sanitize=function -fno-sanitize-recover=undefined -c "$root/$source" -o "$object"
+  # clang 14 has coroutines, but does not say so to the library of g++ 12.
+  [ "$object" -nt "$source" ] ||
+    clang++ -std=c++20 -D__cpp_impl_coroutine=201902L -O1 -gline-tables-only -I. \
+      -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize=function \
+      -fno-sanitize-recover=undefined -c "$source" -o "$object"
 done
-clang++ -fsanitize=fuzzer,address,undefined "${objects[@]}" -o "$folder/parsers" \
-  -lfmt -lz -lzstd -ldeflate
+clang++ -fsanitize=fuzzer,address,undefined "${objects[@]}" -o "$folder/targets" \
+  -lfmt -lz -lzstd -ldeflate -luring
 
-python3 - "$root" "$folder/corpus" <<'PYTHON'
+mkdir -p "$folder/hostile"
+python3 - tests/cli "$folder/hostile" <<'PYTHON'
 import pathlib, sys
-root, corpus = map(pathlib.Path, sys.argv[1:])
-sys.path.insert(0, str(root / "tests" / "cli"))
+sys.path.insert(0, sys.argv[1])
 from hostile_images import IMAGES
-seeds = [(0, make().data[:4096]) for _, make in IMAGES]
-seeds += [(1, b"\1" + make().data[6 * 4096:7 * 4096]) for name, make in IMAGES if name.startswith("snapshot_")]
-seeds += [(2, b"\1" + make().data[6 * 4096:6 * 4096 + 64]) for name, make in IMAGES if name.startswith("bitmap_")]
-seeds += [(3 if name.startswith("deflate") else 4, make().data[6 * 4096:7 * 4096])
-          for name, make in IMAGES if name.startswith(("deflate", "zstd"))]
-texts = [b"size=1G,flag,name=a,,b,number=3", b"size=1.5k", b"flag=maybe"]
-seeds += [(5, text) for text in texts]
-seeds += [(6, b'json:{"driver":"qcow2","file":{"driver":"file","filename":"a"},"backing":null}'),
-          (6, b'json:{"file.filename":"a\\u0000","offset":512,"size":1024}'), (6, b"file:a:b")]
-seeds += [(7, b"driver=qcow2,file.driver=file,file.filename=a,backing.file.filename=b")]
-seeds += [(8, path.read_bytes()) for path in root.glob("loop/**/*.litmus")]
-seeds += [(8, b"C sb\n{}\nP0(int* x, int* y) { *x = 1; int r0 = *y; }\nexists (0:r0=0)\n")]
-for number, (kind, data) in enumerate(seeds):
-    (corpus / f"seed-{number}").write_bytes(bytes([kind]) + bytes(data))
+for name, make in IMAGES:
+    data = make().data
+    if len(data) <= 65536:
+        (pathlib.Path(sys.argv[2]) / name).write_bytes(data)
 PYTHON
-cd "$folder"
-./parsers -max_total_time="$seconds" -max_len=8192 -timeout=5 -rss_limit_mb=512 -print_final_stats=1 corpus
+
+[ $# -gt 0 ] ||
+  set -- walk check change header snapshots bitmaps deflate zstd options names image_opts litmus
+status=0
+for target in "$@"; do
+  case $target in
+    walk | check | change | header) seeds=(images/fuzz/qcow2 "$folder/hostile") ;;
+    *) seeds=("images/fuzz/$target") ;;
+  esac
+  mkdir -p "$folder/corpus/$target"
+  log=$folder/$target.log
+  begin=$SECONDS
+  IMGCONV_FUZZ_TARGET=$target "$folder/targets" -max_total_time="$seconds" -max_len=98304 \
+    -timeout=300 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$folder/found/$target-" \
+    "$folder/corpus/$target" "${seeds[@]}" >"$log" 2>&1 || status=1
+  figure() { sed -n "s/^stat::$1: *//p" "$log" | tail -1; }
+  features=$(grep -o 'ft: [0-9]*' "$log" | tail -1)
+  echo "$target: $((SECONDS - begin)) s, $(figure number_of_executed_units) executions, ${features:-?}," \
+    "$(find "$folder/corpus/$target" -type f | wc -l) inputs," \
+    "$(find "$folder/found" -name "$target-*" | wc -l) findings" | tee -a "$folder/figures"
+done
+exit "$status"
