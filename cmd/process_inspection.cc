@@ -37,11 +37,18 @@ std::optional<ThreadFacts::SystemCall> parse_system_call(const std::string& line
   return call;
 }
 
+/// proc(5): number, name in parentheses (which may hold some itself), state.
+char parse_state(const std::string& stat) {
+  const size_t name_end = stat.rfind(") ");
+  return name_end == std::string::npos || name_end + 2 >= stat.size() ? ' ' : stat[name_end + 2];
+}
+
 ThreadFacts inspect_thread(const fs::path& folder) {
   ThreadFacts thread;
   thread.id = static_cast<pid_t>(std::strtol(folder.filename().c_str(), nullptr, 10));
   thread.name = first_line(folder / "comm");
   thread.wait_channel = first_line(folder / "wchan");
+  thread.state = parse_state(first_line(folder / "stat"));
   if (thread.wait_channel == "0") thread.wait_channel.clear();
   thread.system_call = parse_system_call(first_line(folder / "syscall"));
   return thread;
@@ -73,6 +80,23 @@ bool is_endless_futex(const ThreadFacts::SystemCall& call) {
   const auto operation = static_cast<int>(call.arguments[1]) & FUTEX_CMD_MASK;
   return call.number == SYS_futex && call.arguments[3] == 0 &&
          (operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET);
+}
+
+/// Of the calls that our loop and its threads sleep in. A stopped thread may stay in such a call
+/// for longer than it asked for.
+bool is_sleep_with_limit(const ThreadFacts& thread) {
+  if (!thread.system_call || thread.state != 'S') return false;
+  const ThreadFacts::SystemCall& call = *thread.system_call;
+  switch (call.number) {
+    case SYS_ppoll:
+      return call.arguments[2] != 0;
+    case SYS_futex:
+      return call.arguments[3] != 0;
+    case SYS_clock_nanosleep:
+      return true;
+    default:
+      return false;
+  }
 }
 
 }  // namespace
@@ -112,6 +136,10 @@ bool sleeps_for_ever(const ProcessFacts& process) {
       std::any_of(process.event_counters.begin(), process.event_counters.end(),
                   [](uint64_t counter) { return counter != 0; });
   return !process.threads.empty() && all_sleep && !is_signalled;
+}
+
+bool sleeps_for_a_while(const ProcessFacts& process) {
+  return std::any_of(process.threads.begin(), process.threads.end(), is_sleep_with_limit);
 }
 
 bool is_hidden(const ProcessFacts& process) {

@@ -16,6 +16,8 @@ namespace imgconv {
 struct ThreadFacts {
   pid_t id = 0;
   std::string name;
+  /// proc(5): R runs, S sleeps, T is stopped; a blank if the thread is gone.
+  char state = ' ';
   /// Where in the kernel it sleeps; empty if it runs or that is secret.
   std::string wait_channel;
   struct SystemCall {
@@ -40,7 +42,10 @@ std::string describe_system_call(const ThreadFacts::SystemCall& system_call);
 /// Nothing in the process will happen any more unless somebody outside does something.
 bool sleeps_for_ever(const ProcessFacts& process);
 
-/// sleeps_for_ever() cannot tell here: the system hides what threads wait for.
+/// Some thread sleeps until a time that it has set itself, so something will happen.
+bool sleeps_for_a_while(const ProcessFacts& process);
+
+/// Neither of the two can tell here: the system hides what threads wait for.
 bool is_hidden(const ProcessFacts& process);
 
 }  // namespace imgconv

@@ -21,14 +21,19 @@ Result<int> run_reproduce(const Report& report, std::span<char*> argv) {
     print_command_help(report, kReproduceCommand);
     return 0;
   }
+  // In a child or on another thread nobody would hear of it.
+  if (options.pinning) RETURN_IF_ERROR(history::check_pinning(*options.pinning));
   const bool is_matrix = options.protocol == "all";
   // One process, without files: any signal may end it.
-  if (options.level == ReproduceLevel::kHandoff && !is_matrix) return reproduce_handoff(options);
+  if (options.level == ReproduceLevel::kHandoff) {
+    if (is_matrix) return reproduce_matrix(report, options, /*signals=*/nullptr);
+    return reproduce_handoff(options);
+  }
   std::optional<int> interruption;
   Result<int> exit_code = 0;
   {
     SignalWait signals;
-    exit_code = is_matrix ? reproduce_matrix(report, options, signals)
+    exit_code = is_matrix ? reproduce_matrix(report, options, &signals)
                           : reproduce_convert(report, options, signals);
     interruption = signals.interruption();
   }

@@ -51,8 +51,10 @@ std::string result_line(uint64_t number, const IterationResult& result) {
   if (result.end == IterationEnd::kFinished) {
     return fmt::format("{:4}  {:.3f} s  ok\n", number, seconds);
   }
-  return fmt::format("{:4}  {:.3f} s  HUNG at {:.2f}%\n", number, seconds,
-                     percent_done(result.figures));
+  const bool is_given_up = result.end == IterationEnd::kGivenUp;
+  return fmt::format("{:4}  {:.3f} s  {} at {:.2f}%{}\n", number, seconds,
+                     is_given_up ? "HUNG?" : "HUNG", percent_done(result.figures),
+                     is_given_up ? ", by the time limit" : "");
 }
 
 InfoValue::Object result_json(uint64_t number, const IterationResult& result) {
@@ -60,6 +62,7 @@ InfoValue::Object result_json(uint64_t number, const IterationResult& result) {
   add_member(row, "number", number);
   add_member(row, "elapsed-ns", result.elapsed_ns);
   add_member(row, "hung", result.end == IterationEnd::kHung);
+  add_member(row, "given-up", result.end == IterationEnd::kGivenUp);
   if (!result.evidence) return row;
   add_member(row, "percent-done", percent_done(result.figures));
   row.emplace_back("evidence", evidence_json(*result.evidence));
@@ -69,6 +72,7 @@ InfoValue::Object result_json(uint64_t number, const IterationResult& result) {
 void add(RunStatistics& statistics, const IterationResult& result) {
   ++statistics.runs;
   statistics.hangs += result.end == IterationEnd::kHung ? 1 : 0;
+  statistics.given_up += result.end == IterationEnd::kGivenUp ? 1 : 0;
   statistics.elapsed_ns += result.elapsed_ns;
   statistics.sleeps += result.figures.sleeps;
   statistics.wakeups += result.figures.wakeups;
@@ -118,7 +122,7 @@ Result<void> ConvertSeries::make_source() {
   ASSIGN_OR_RETURN(const IterationResult result,
                    run_iteration(report_, setup, options_.seed,
                                  /*wants_backtrace=*/false, signals_));
-  if (result.end == IterationEnd::kHung) return Error(EIO, "the image could not be made in time");
+  if (result.evidence) return Error(EIO, "the image could not be made in time");
   return ok();
 }
 
@@ -132,14 +136,14 @@ Result<RunStatistics> ConvertSeries::run(const Request& request, const OnIterati
     // not go there.
     std::error_code ignored;
     std::filesystem::remove(setup.convert.target, ignored);
-    const bool wants_backtrace = request.wants_backtrace && statistics.hangs == 0;
+    const bool wants_backtrace = request.wants_backtrace && statistics.stopped() == 0;
     ASSIGN_OR_RETURN(
         const IterationResult result,
         run_iteration(report_, setup, options_.seed + number, wants_backtrace, signals_));
     if (result.end == IterationEnd::kInterrupted) break;
     add(statistics, result);
     on_iteration(number, result);
-    if (request.stops_at_first_hang && statistics.hangs > 0) break;
+    if (request.stops_at_first_hang && statistics.stopped() > 0) break;
   }
   return statistics;
 }
@@ -182,7 +186,7 @@ Result<int> reproduce_convert(const Report& report, const ReproduceOptions& opti
     add_statistics(object, statistics);
     print_out("{}\n", to_json(document));
   }
-  return statistics.hangs > 0 ? kHangSeen : 0;
+  return statistics.stopped() > 0 ? kHangSeen : 0;
 }
 
 }  // namespace imgconv

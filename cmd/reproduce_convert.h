@@ -27,6 +27,7 @@ class ConvertSeries {
     std::string protocol;
     history::Memory memory = history::Memory::kNative;
     uint64_t iterations = 0;
+    /// What the time limit gives up counts as one here.
     bool stops_at_first_hang = false;
     /// gdb is asked once: it takes longer than all the rest, and later hangs look the same.
     bool wants_backtrace = false;

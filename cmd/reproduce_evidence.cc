@@ -32,6 +32,31 @@ const char* name(history::LoopPhase phase) {
   return "";
 }
 
+const char* name(HangVerdict verdict) {
+  switch (verdict) {
+    case HangVerdict::kProved:
+      return "proved";
+    case HangVerdict::kLikely:
+      return "likely";
+    case HangVerdict::kTimeLimit:
+      return "time-limit";
+  }
+  return "";
+}
+
+const char* reason(HangVerdict verdict) {
+  switch (verdict) {
+    case HangVerdict::kProved:
+      return "all threads sleep without a limit and nothing is signalled";
+    case HangVerdict::kLikely:
+      return "probably a lost wake-up: requests are completed, and the system hides what the "
+             "threads wait for";
+    case HangVerdict::kTimeLimit:
+      return "given up by the time limit";
+  }
+  return "";
+}
+
 /// What happened last of each kind, oldest first.
 std::vector<std::pair<int64_t, const char*>> last_events(const history::LoopFigures& figures) {
   std::vector<std::pair<int64_t, const char*>> events = {{figures.prepare_ns, "prepare"},
@@ -81,6 +106,7 @@ std::string state_text(const Evidence& evidence) {
 
 std::string thread_text(const Evidence& evidence, const ThreadFacts& thread) {
   std::string text = fmt::format("  {} {:<8}", thread.id, role(evidence, thread));
+  if (thread.state == 'T') text += " stopped by a signal,";
   if (thread.system_call) {
     text += " " + describe_system_call(*thread.system_call);
   } else {
@@ -98,10 +124,10 @@ double percent_done(const history::LoopFigures& figures) {
 }
 
 Evidence gather_evidence(const ChildProcess& child, const history::TracePage& page,
-                         bool is_proved) {
+                         HangVerdict verdict) {
   constexpr int64_t kAnswerLimitNs = kNsPerSecond;
   Evidence evidence;
-  evidence.is_proved = is_proved;
+  evidence.verdict = verdict;
   evidence.loop_thread = child.id();
   evidence.figures = page.trace().read();
   evidence.process = inspect_process(child.id());
@@ -131,11 +157,9 @@ void add_backtrace(Evidence& evidence, SignalWait& signals) {
 std::string evidence_text(const Evidence& evidence) {
   const history::LoopFigures& figures = evidence.figures;
   const int64_t latest_ns = last_events(figures).back().first;
-  std::string text = line(
-      fmt::format("loop in {}, nothing happened for {:.3f} s; {}", name(figures.phase),
-                  static_cast<double>(evidence.taken_ns - latest_ns) / kNsPerSecond,
-                  evidence.is_proved ? "all threads sleep without a limit and nothing is signalled"
-                                     : "given up by the time limit"));
+  std::string text = line(fmt::format(
+      "loop in {}, nothing happened for {:.3f} s; {}", name(figures.phase),
+      static_cast<double>(evidence.taken_ns - latest_ns) / kNsPerSecond, reason(evidence.verdict)));
   text +=
       line(fmt::format("completed requests not yet dispatched: {} ({} completed, {} dispatched)",
                        undelivered(figures), figures.jobs_posted, figures.jobs_dispatched));
@@ -153,7 +177,8 @@ InfoValue evidence_json(const Evidence& evidence) {
   const history::LoopFigures& figures = evidence.figures;
   InfoValue value;
   InfoValue::Object& object = value.value.emplace<InfoValue::Object>();
-  add_member(object, "is-proved", evidence.is_proved);
+  add_member(object, "verdict", std::string(name(evidence.verdict)));
+  add_member(object, "is-proved", evidence.verdict == HangVerdict::kProved);
   add_member(object, "phase", std::string(name(figures.phase)));
   add_member(object, "completed", figures.jobs_posted);
   add_member(object, "dispatched", figures.jobs_dispatched);

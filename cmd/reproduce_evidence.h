@@ -13,6 +13,18 @@
 
 namespace imgconv {
 
+/// Why a convert was stopped.
+enum class HangVerdict : uint8_t {
+  /// All its threads sleep without a limit, nothing is signalled: only somebody outside could wake
+  /// it.
+  kProved,
+  /// The system hides what threads wait for. The loop has polled over completed requests for as
+  /// long as the time limit, which is what a lost wake-up looks like.
+  kLikely,
+  /// No progress within the time limit, and neither of the above.
+  kTimeLimit,
+};
+
 struct Evidence {
   int64_t taken_ns = 0;
   history::LoopFigures figures;
@@ -21,13 +33,13 @@ struct Evidence {
   ProcessFacts process;
   /// The main thread of the child is its loop.
   pid_t loop_thread = 0;
-  /// Nobody but a signal from outside could go on. Otherwise the verdict comes from the time limit.
-  bool is_proved = false;
+  HangVerdict verdict = HangVerdict::kTimeLimit;
   /// "thread apply all bt"; empty without gdb.
   std::string backtrace;
 };
 
-Evidence gather_evidence(const ChildProcess& child, const history::TracePage& page, bool is_proved);
+Evidence gather_evidence(const ChildProcess& child, const history::TracePage& page,
+                         HangVerdict verdict);
 
 void add_backtrace(Evidence& evidence, SignalWait& signals);
 

@@ -59,10 +59,7 @@ history::HandoffOptions handoff_options(const ReproduceOptions& options,
   handoff.seed = options.seed;
   handoff.max_rounds = max_rounds;
   handoff.max_seconds = std::numeric_limits<double>::max();
-  if (options.pinning) {
-    handoff.pin = history::HandoffOptions::Pin{static_cast<int>(options.pinning->loop_cpu),
-                                               static_cast<int>(options.pinning->pool_cpu)};
-  }
+  handoff.pinning = options.pinning;
   handoff.cold_stores = options.cold_stores;
   if (options.max_delay) handoff.max_delay = *options.max_delay;
   if (options.requests) handoff.jobs_per_round = *options.requests;

@@ -35,9 +35,12 @@ class TraceMessages final : public Messages {
 /// In the child. The exit code.
 int convert_under_protocol(const Report& report, const IterationSetup& setup, uint64_t seed,
                            const history::TracePage& page) {
-  if (setup.pinning && !history::pin_to_cpu(setup.pinning->loop_cpu)) {
-    report.error(fmt::format("cannot run on processor {}", setup.pinning->loop_cpu));
-    return 1;
+  if (setup.pinning) {
+    const Result<void> pinned = history::pin_thread(pthread_self(), setup.pinning->loop_cpu);
+    if (!pinned) {
+      report.error(pinned.error());
+      return 1;
+    }
   }
   const std::unique_ptr<history::LoopProtocol> protocol =
       history::make_loop_protocol(setup.protocol, setup.memory, seed, setup.cold_stores);
@@ -74,36 +77,30 @@ class Watchdog {
         timeout_ns_(timeout_ns),
         progressed_ns_(steady_clock_ns()) {}
 
-  enum class Verdict { kGoesOn, kHangs, kIsTooSlow };
-
-  Verdict look() {
+  /// Nothing while there is no reason to stop it.
+  std::optional<HangVerdict> look() {
     const history::LoopFigures now = trace_.read();
     const int64_t now_ns = steady_clock_ns();
     if (!is_same_moment(now, last_)) {
       last_ = now;
       progressed_ns_ = now_ns;
       looks_asleep_ = 0;
-      return Verdict::kGoesOn;
+      return std::nullopt;
     }
-    if (now_ns - progressed_ns_ >= timeout_ns_) return Verdict::kIsTooSlow;
     const ProcessFacts process = inspect_process(process_);
-    if (sleeps_for_ever(process)) {
-      // Threads are looked at one after the other. Nothing moved since the former look, when all
-      // slept as well.
-      return ++looks_asleep_ >= 2 ? Verdict::kHangs : Verdict::kGoesOn;
-    }
-    looks_asleep_ = 0;
-    return is_hidden(process) && is_lost_wakeup(now, now_ns) ? Verdict::kHangs : Verdict::kGoesOn;
+    looks_asleep_ = sleeps_for_ever(process) ? looks_asleep_ + 1 : 0;
+    // Threads are looked at one after the other. Nothing moved since the former look, when all
+    // slept as well.
+    if (looks_asleep_ >= 2) return HangVerdict::kProved;
+    // A convert that keeps to a rate may pause for longer than the time limit.
+    if (sleeps_for_a_while(process)) progressed_ns_ = now_ns;
+    if (now_ns - progressed_ns_ < timeout_ns_) return std::nullopt;
+    const bool polls_over_work =
+        now.phase == history::LoopPhase::kPoll && now.jobs_posted > now.jobs_dispatched;
+    return is_hidden(process) && polls_over_work ? HangVerdict::kLikely : HangVerdict::kTimeLimit;
   }
 
  private:
-  /// Where the system hides what threads wait for: the loop sleeps over a completion for long.
-  bool is_lost_wakeup(const history::LoopFigures& now, int64_t now_ns) const {
-    constexpr int64_t kLongNs = 1000 * kNsPerMs;
-    return now.phase == history::LoopPhase::kPoll && now.jobs_posted > now.jobs_dispatched &&
-           now_ns - progressed_ns_ >= kLongNs;
-  }
-
   const pid_t process_;
   const history::LoopTrace& trace_;
   const int64_t timeout_ns_;
@@ -134,15 +131,15 @@ Result<IterationResult> run_iteration(const Report& report, const IterationSetup
       result.end = IterationEnd::kInterrupted;
       break;
     }
-    const Watchdog::Verdict verdict = watchdog.look();
-    if (verdict == Watchdog::Verdict::kGoesOn) continue;
-    result.end = IterationEnd::kHung;
+    const std::optional<HangVerdict> verdict = watchdog.look();
+    if (!verdict) continue;
+    result.end = *verdict == HangVerdict::kTimeLimit ? IterationEnd::kGivenUp : IterationEnd::kHung;
     result.elapsed_ns = steady_clock_ns() - started_ns;
-    result.evidence = gather_evidence(child, page, verdict == Watchdog::Verdict::kHangs);
+    result.evidence = gather_evidence(child, page, *verdict);
     if (wants_backtrace) add_backtrace(*result.evidence, signals);
     break;
   }
-  if (result.end != IterationEnd::kHung) result.elapsed_ns = steady_clock_ns() - started_ns;
+  if (!result.evidence) result.elapsed_ns = steady_clock_ns() - started_ns;
   result.figures = page.trace().read();
   return result;
 }

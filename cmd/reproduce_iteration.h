@@ -12,6 +12,7 @@
 #include "engine/convert.h"
 #include "loop/history/loop_protocol.h"
 #include "loop/history/loop_trace.h"
+#include "loop/history/pinning.h"
 #include "loop/result.h"
 
 namespace imgconv {
@@ -29,13 +30,14 @@ struct IterationSetup {
   unsigned cold_stores = 0;
 };
 
-enum class IterationEnd : uint8_t { kFinished, kHung, kInterrupted };
+/// kGivenUp: the time limit alone says that it hangs; it may as well be slow.
+enum class IterationEnd : uint8_t { kFinished, kHung, kGivenUp, kInterrupted };
 
 struct IterationResult {
   IterationEnd end = IterationEnd::kFinished;
   int64_t elapsed_ns = 0;
   history::LoopFigures figures;
-  /// Of a hang.
+  /// Of a convert that hung or was given up.
   std::optional<Evidence> evidence;
 };
 

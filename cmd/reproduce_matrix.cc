@@ -45,6 +45,8 @@ struct Cell {
   bool is_loss_predicted = false;
   uint64_t runs = 0;
   uint64_t hangs = 0;
+  /// By the time limit: slow or hung.
+  uint64_t given_up = 0;
 
   /// Either the explorer or the emulation is wrong then.
   bool is_contradiction() const { return hangs > 0 && !is_loss_predicted; }
@@ -62,6 +64,7 @@ Result<bool> predict_loss(std::string_view protocol, history::Memory memory) {
 std::string observed_text(const Cell& cell) {
   std::string text = cell.hangs > 0 ? fmt::format("lost after {}", cell.runs)
                                     : fmt::format("none in {}", cell.runs);
+  if (cell.given_up > 0) text += fmt::format(", {} given up by the time limit", cell.given_up);
   if (cell.is_contradiction()) text += " (CONTRADICTION)";
   return text;
 }
@@ -74,18 +77,19 @@ InfoValue::Object cell_json(const Cell& cell) {
   add_member(row, "predicted", cell.is_loss_predicted);
   add_member(row, "observed", cell.hangs > 0);
   add_member(row, "runs", cell.runs);
+  add_member(row, "given-up", cell.given_up);
   return row;
 }
 
 /// Fills in what was seen: runs up to the first loss.
 class Observer {
  public:
-  Observer(const ReproduceOptions& options, SignalWait& signals)
+  Observer(const ReproduceOptions& options, SignalWait* signals)
       : options_(options), signals_(signals) {}
 
   Result<void> prepare(const Report& report) {
     if (options_.level == ReproduceLevel::kHandoff) return ok();
-    ASSIGN_OR_RETURN(ConvertSeries series, ConvertSeries::create(report, options_, signals_));
+    ASSIGN_OR_RETURN(ConvertSeries series, ConvertSeries::create(report, options_, *signals_));
     series_.emplace(std::move(series));
     return ok();
   }
@@ -103,6 +107,7 @@ class Observer {
                      series_->run(request, [](uint64_t, const IterationResult&) {}));
     cell.runs = statistics.runs;
     cell.hangs = statistics.hangs;
+    cell.given_up = statistics.given_up;
     return ok();
   }
 
@@ -114,12 +119,11 @@ class Observer {
     ASSIGN_OR_RETURN(const history::HandoffReport report, history::run_handoff(options));
     cell.runs = report.rounds;
     cell.hangs = report.lost;
-    signals_.wait_ns(0);
     return ok();
   }
 
   const ReproduceOptions& options_;
-  SignalWait& signals_;
+  SignalWait* const signals_;
   std::optional<ConvertSeries> series_;
 };
 
@@ -136,7 +140,7 @@ void print_cell(const Cell& cell) {
 }  // namespace
 
 Result<int> reproduce_matrix(const Report& report, const ReproduceOptions& options,
-                             SignalWait& signals) {
+                             SignalWait* signals) {
   const bool is_human = options.output == OutputFormat::kHuman;
   Observer observer(options, signals);
   RETURN_IF_ERROR(observer.prepare(report));
@@ -151,8 +155,8 @@ Result<int> reproduce_matrix(const Report& report, const ReproduceOptions& optio
       cell.memory = memory;
       ASSIGN_OR_RETURN(cell.is_loss_predicted, predict_loss(protocol, memory));
       RETURN_IF_ERROR(observer.observe(cell));
-      if (signals.interruption()) return 1;
-      was_hang_seen = was_hang_seen || cell.hangs > 0;
+      if (signals != nullptr && signals->interruption()) return 1;
+      was_hang_seen = was_hang_seen || cell.hangs + cell.given_up > 0;
       if (is_human) {
         print_cell(cell);
       } else {

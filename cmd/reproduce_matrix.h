@@ -9,8 +9,8 @@
 
 namespace imgconv {
 
-/// A cell ends with its first hang. The exit code.
+/// A cell ends with its first hang. `signals`: null at the hand-off level. The exit code.
 Result<int> reproduce_matrix(const Report& report, const ReproduceOptions& options,
-                             SignalWait& signals);
+                             SignalWait* signals);
 
 }  // namespace imgconv

@@ -5,11 +5,15 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <filesystem>
 #include <limits>
 #include <random>
+#include <set>
 #include <string_view>
 #include <utility>
 
+#include "engine/image_name.h"
+#include "engine/open_image.h"
 #include "loop/history/handoff.h"
 #include "loop/try.h"
 
@@ -49,7 +53,7 @@ constexpr OptionDef kOptions[] = {
     {kTimeoutKey,
      {"timeout"},
      "S",
-     "seconds without progress that are a hang (default: 60); most are found at once"},
+     "convert level: seconds without progress that count as a hang (default: 60)"},
     {kSeedKey, {"seed"}, "S", "of all that is random (default: another one each time)"},
     {kPinKey, {"pin"}, "LOOP,POOL", "processors for the loop and for the pool's threads"},
     {kColdStoresKey,
@@ -164,6 +168,30 @@ Result<void> check_protocol(const std::string& protocol) {
       .with_hint(fmt::format("It is one of: {}, all", fmt::join(known, ", ")));
 }
 
+/// Options that would do nothing, in words; empty if there are none. `given` are the keys of those
+/// that were given.
+std::string find_useless_option(const ReproduceOptions& options, const std::set<int>& given) {
+  const bool is_handoff = options.level == ReproduceLevel::kHandoff;
+  if (is_handoff && given.contains(kTimeoutKey)) {
+    return "The hand-off level knows a lost wake-up from a slow one and has no --timeout";
+  }
+  if (!is_handoff && given.contains(kMaxDelayKey)) return "--max-delay is of the hand-off level";
+  if (!is_handoff && given.contains(kRequestsKey)) return "--requests is of the hand-off level";
+  if (options.protocol == "all" && given.contains(kMemoryKey)) {
+    return "--protocol all goes through all memories and has no --memory";
+  }
+  return "";
+}
+
+/// A relative backing file is looked for beside the target, and that goes elsewhere here.
+Result<void> resolve_backing(ConvertOptions& options) {
+  if (!options.backing_file || options.backing_file->empty()) return ok();
+  ASSIGN_OR_RETURN(std::string name, resolve_backing_name(options.target, *options.backing_file));
+  if (!has_protocol(name)) name = std::filesystem::absolute(name);
+  options.backing_file = std::move(name);
+  return ok();
+}
+
 /// The command line of a convert that will be run many times, with a target of our own. Options
 /// that would write to a file of the user's all the same are refused.
 Result<ConvertArguments> parse_convert(const Report& report, std::span<char*> argv) {
@@ -179,6 +207,7 @@ Result<ConvertArguments> parse_convert(const Report& report, std::span<char*> ar
   if (("," + options.target_options).find(",data_file=") != std::string::npos) {
     return report.usage_error("'reproduce' writes to a target of its own and cannot use data_file");
   }
+  RETURN_IF_ERROR(resolve_backing(convert.options));
   return convert;
 }
 
@@ -195,9 +224,11 @@ Result<ReproduceOptions> parse_reproduce_arguments(const Report& report, std::sp
       argv.begin(), argv.end(), [](const char* word) { return std::string_view(word) == "--"; });
   ReproduceOptions options;
   options.seed = std::random_device()();
+  std::set<int> given;
   ASSIGN_OR_RETURN(const Arguments arguments,
                    parse_arguments(report, kOptions, {argv.begin(), separator},
-                                   [&options](int key, const std::string& value) {
+                                   [&options, &given](int key, const std::string& value) {
+                                     given.insert(key);
                                      return accept_option(options, key, value);
                                    }));
   options.wants_help = arguments.wants_help;
@@ -207,6 +238,9 @@ Result<ReproduceOptions> parse_reproduce_arguments(const Report& report, std::sp
         "Unexpected argument '{}'; those of the convert follow '--'", arguments.operands.front()));
   }
   RETURN_IF_ERROR(check_protocol(options.protocol));
+  if (const std::string useless = find_useless_option(options, given); !useless.empty()) {
+    return report.usage_error(useless);
+  }
   if (separator != argv.end()) {
     if (options.level == ReproduceLevel::kHandoff) {
       return report.usage_error("The hand-off level has no convert that could take arguments");

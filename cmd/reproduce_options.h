@@ -11,7 +11,7 @@
 #include "cmd/option_parser.h"
 #include "cmd/report.h"
 #include "loop/history/loop_protocol.h"
-#include "loop/history/loop_trace.h"
+#include "loop/history/pinning.h"
 #include "loop/result.h"
 
 namespace imgconv {
@@ -28,7 +28,7 @@ struct ReproduceOptions {
   ReproduceLevel level = ReproduceLevel::kConvert;
   /// Not set: what suits the level.
   std::optional<uint64_t> iterations;
-  /// An iteration that makes no progress for so long hangs.
+  /// An iteration that makes no progress for so long is given up. Convert level only.
   int64_t timeout_s = 60;
   uint64_t seed = 0;
   std::optional<history::Pinning> pinning;

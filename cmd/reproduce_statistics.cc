@@ -41,31 +41,34 @@ std::string hangs_text(uint64_t hangs, uint64_t runs) {
                      percent(static_cast<double>(hangs) / static_cast<double>(runs)));
 }
 
-std::string loss_rate_text(uint64_t lost, uint64_t sleeps) {
-  const double rate = per_million(lost, sleeps);
-  return rate < 100 ? fmt::format("lost wake-ups: {:.2g} per million sleeps\n", rate)
-                    : fmt::format("lost wake-ups: {:.0f} per million sleeps\n", rate);
-}
-
 std::string statistics_text(const RunStatistics& statistics) {
-  std::string text = fmt::format("hangs: {}\n", hangs_text(statistics.hangs, statistics.runs));
+  std::string text = fmt::format("hangs: {}\n", hangs_text(statistics.hangs, statistics.judged()));
+  if (statistics.given_up > 0) {
+    text += fmt::format("given up by the time limit: {} of {}, slow or hung\n", statistics.given_up,
+                        statistics.runs);
+  }
   text += fmt::format("{} completions, {} sleeps, {} wake-ups: {:.0f} wake-ups per second\n",
                       statistics.completions, statistics.sleeps, statistics.wakeups,
                       per_second(statistics.wakeups, statistics.elapsed_ns));
-  return text + loss_rate_text(statistics.hangs, statistics.sleeps);
+  // Most lost wake-ups hang nothing, as the next completion brings the lost one along.
+  const double rate = per_million(statistics.hangs, statistics.sleeps);
+  text += "lost wake-ups that hung the convert: ";
+  return text + (rate < 100 ? fmt::format("{:.2g} per million sleeps\n", rate)
+                            : fmt::format("{:.0f} per million sleeps\n", rate));
 }
 
 void add_statistics(InfoValue::Object& object, const RunStatistics& statistics) {
   add_member(object, "runs", statistics.runs);
   add_member(object, "hangs", statistics.hangs);
+  add_member(object, "given-up", statistics.given_up);
   add_member(object, "elapsed-ns", statistics.elapsed_ns);
   add_member(object, "completions", statistics.completions);
   add_member(object, "sleeps", statistics.sleeps);
   add_member(object, "wake-ups", statistics.wakeups);
   add_member(object, "wake-ups-per-second", per_second(statistics.wakeups, statistics.elapsed_ns));
-  add_member(object, "lost-per-million-sleeps", per_million(statistics.hangs, statistics.sleeps));
-  if (statistics.hangs == 0 && statistics.runs > 0) {
-    add_member(object, "hang-probability-below", upper_bound_95(statistics.runs));
+  add_member(object, "hangs-per-million-sleeps", per_million(statistics.hangs, statistics.sleeps));
+  if (statistics.hangs == 0 && statistics.judged() > 0) {
+    add_member(object, "hang-probability-below", upper_bound_95(statistics.judged()));
   }
 }
 

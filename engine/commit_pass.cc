@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <thread>
 
 #include "engine/guest_write.h"
+#include "loop/interrupt.h"
 #include "loop/try.h"
 #include "loop/units.h"
 
@@ -140,7 +140,7 @@ Task<Result<void>> CommitPass::wait_for_rate(const Window& window) {
   if (wait.count() <= 0) co_return ok();
   // As in a convert: a limited copy blocks one thread of the pool and no more.
   const auto pause = [wait]() -> Result<void> {
-    std::this_thread::sleep_for(wait);
+    InterruptGuard::pause_ns(wait.count());
     return ok();
   };
   CO_RETURN_IF_ERROR(co_await run_on(executor_, pause));

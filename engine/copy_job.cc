@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <chrono>
 #include <memory>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -73,10 +72,11 @@ Task<Result<bool>> CopyJob::claim(Chunk& chunk) {
   if (has_chunk && wait.count() > 0) {
     // One claim at a time gets here, so a limited copy blocks one thread of the pool and no more.
     const auto pause = [wait]() -> Result<void> {
-      std::this_thread::sleep_for(wait);
+      InterruptGuard::pause_ns(wait.count());
       return ok();
     };
     CO_RETURN_IF_ERROR(co_await run_on(executor_, pause));
+    if (InterruptGuard::is_pending()) co_return Error::from_errno(EINTR);
   }
   co_return has_chunk;
 }

@@ -1,8 +1,6 @@
 #include "loop/history/handoff.h"
 
 #include <fmt/format.h>
-#include <pthread.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <array>
@@ -19,45 +17,20 @@
 namespace imgconv::history {
 namespace {
 
-Result<void> pin(std::thread& thread, int processor) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (processor >= 0 && processor < CPU_SETSIZE) CPU_SET(static_cast<size_t>(processor), &set);
-  const int error = pthread_setaffinity_np(thread.native_handle(), sizeof set, &set);
-  if (error != 0) {
-    return Error::from_errno(error, fmt::format("Could not run on processor {}", processor));
-  }
-  return ok();
-}
-
-/// Two different processors that this process may use. None if there are no two.
-std::optional<HandoffOptions::Pin> any_two_processors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return std::nullopt;
-  std::optional<int> first;
-  for (int processor = 0; processor < CPU_SETSIZE; ++processor) {
-    if (!CPU_ISSET(static_cast<size_t>(processor), &set)) continue;
-    if (first) return HandoffOptions::Pin{*first, processor};
-    first = processor;
-  }
-  return std::nullopt;
-}
-
 class Handoff {
  public:
   Handoff(const HandoffOptions& options, LoopProtocol& protocol)
       : options_(options),
         protocol_(protocol),
-        pin_(options.pin ? options.pin : any_two_processors()),
+        pinning_(options.pinning ? options.pinning : any_two_processors()),
         num_jobs_(std::clamp(options.jobs_per_round, 1U, HandoffOptions::kMaxJobs)) {}
 
   Result<HandoffReport> run() {
     std::thread worker([this] { run_worker(); });
-    Result<void> pinned = pin_ ? pin(worker, pin_->worker) : ok();
+    Result<void> pinned = pinning_ ? pin_thread(worker.native_handle(), pinning_->pool_cpu) : ok();
     if (pinned) {
       std::thread loop([this] { run_loop(); });
-      if (pin_) pinned = pin(loop, pin_->loop);
+      if (pinning_) pinned = pin_thread(loop.native_handle(), pinning_->loop_cpu);
       if (!pinned) is_cancelled_.store(true, std::memory_order_relaxed);
       loop.join();
     }
@@ -158,7 +131,7 @@ class Handoff {
 
   const HandoffOptions& options_;
   LoopProtocol& protocol_;
-  const std::optional<HandoffOptions::Pin> pin_;
+  const std::optional<Pinning> pinning_;
   const unsigned num_jobs_;
   std::array<NoJob, HandoffOptions::kMaxJobs> jobs_;
 

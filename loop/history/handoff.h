@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "loop/history/loop_protocol.h"
+#include "loop/history/pinning.h"
 #include "loop/result.h"
 
 namespace imgconv::history {
@@ -24,13 +25,8 @@ struct HandoffOptions {
   double max_seconds = 60;
   /// Stop at so many lost wake-ups; 0: do not.
   uint64_t max_lost = 0;
-  /// Numbers of processors for the two threads. Else they are put on any two, as threads that take
-  /// turns on one processor show nothing.
-  struct Pin {
-    int loop;
-    int worker;
-  };
-  std::optional<Pin> pin;
+  /// Else the two threads are put on any two processors.
+  std::optional<Pinning> pinning;
 
   // What widens the window and leaves the protocol alone.
   /// Requests per round, at most kMaxJobs. Protocols about a bottom half that is scheduled twice

@@ -1,13 +1,13 @@
 #include "loop/history/loop_trace.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <new>
 
+#include "loop/history/pinning.h"
 #include "loop/timer.h"
 
 namespace imgconv::history {
@@ -82,17 +82,9 @@ void TracePage::Unmap::operator()(Page* page) const {
   ::munmap(page, sizeof(Page));
 }
 
-bool pin_to_cpu(unsigned cpu) {
-  if (cpu >= CPU_SETSIZE) return false;
-  cpu_set_t cpus;
-  CPU_ZERO(&cpus);
-  CPU_SET(cpu, &cpus);
-  return pthread_setaffinity_np(pthread_self(), sizeof cpus, &cpus) == 0;
-}
-
 bool TracedProtocol::post(Job& job) {
   thread_local bool is_pinned = false;
-  if (pool_cpu_ && !is_pinned) is_pinned = pin_to_cpu(*pool_cpu_);
+  if (pool_cpu_ && !is_pinned) is_pinned = pin_thread(pthread_self(), *pool_cpu_).has_value();
   const bool must_signal = inner_.post(job);
   // Afterwards: nothing may come between the end of the work and the protocol.
   trace_.count_posted();

@@ -107,16 +107,10 @@ class TracePage {
   std::unique_ptr<Page, Unmap> page_;
 };
 
-/// The processors that the two sides are bound to.
-struct Pinning {
-  unsigned loop_cpu = 0;
-  unsigned pool_cpu = 0;
-};
-
 class TracedProtocol final : public LoopProtocol {
  public:
-  /// Both must outlive this object. Worker threads pin themselves when they first post; the loop
-  /// thread is the caller's to pin.
+  /// Both must outlive this object. Worker threads pin themselves when they first post, which
+  /// check_pinning() has tried; the loop thread is the caller's to pin.
   TracedProtocol(LoopProtocol& inner, LoopTrace& trace, std::optional<unsigned> pool_cpu)
       : inner_(inner), trace_(trace), pool_cpu_(pool_cpu) {}
 
@@ -132,8 +126,5 @@ class TracedProtocol final : public LoopProtocol {
   LoopTrace& trace_;
   const std::optional<unsigned> pool_cpu_;
 };
-
-/// Binds the calling thread. False if this machine has no such processor, or it is not ours.
-bool pin_to_cpu(unsigned cpu);
 
 }  // namespace imgconv::history

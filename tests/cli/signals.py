@@ -57,6 +57,25 @@ def killed_existing_target(program, folder):
     assert "corrupt: true" in said.stdout, said.stdout
 
 
+def killed_while_it_waits_for_its_rate(program, folder):
+    """The first chunk is written at once, and the next one waits for minutes."""
+    source, target = os.path.join(folder, "source"), os.path.join(folder, "target")
+    with open(source, "wb") as file:
+        file.write(b"\1" * (32 << 20))
+    with open(target, "wb") as file:
+        file.write(b"old")
+    process = subprocess.Popen([program, "convert", "-p", "-f", "raw", "-O", "raw", "-r", "8k",
+                                source, target], stdout=subprocess.PIPE)
+    wait_for_handler(process, signal.SIGTERM)
+    shown = b""
+    while not re.search(rb"\([1-9]", shown):
+        shown += os.read(process.stdout.fileno(), 100)
+    process.send_signal(signal.SIGTERM)
+    # The second chunk's turn comes after 256 s.
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM, process.returncode
+
+
 def progress_on_request(program, folder):
     """A rate limit keeps the copy going for as long as the signals come."""
     source, target = os.path.join(folder, "source"), os.path.join(folder, "target")
@@ -90,7 +109,8 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--imgconv", required=True)
     program = os.path.abspath(parser.parse_args().imgconv)
-    for case in (progress_on_request, closed_stdout, killed_new_target, killed_existing_target):
+    for case in (progress_on_request, closed_stdout, killed_new_target, killed_existing_target,
+                 killed_while_it_waits_for_its_rate):
         with tempfile.TemporaryDirectory() as folder:
             case(program, folder)
     print("signals: as promised")

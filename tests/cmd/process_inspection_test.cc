@@ -68,6 +68,13 @@ TEST_CASE("Process: a wait that ends by itself is no hang", "[cmd]") {
            describe_system_call(*facts.threads[0].system_call) == "ppoll, with timeout";
   }));
   CHECK_FALSE(sleeps_for_ever(inspect_process(child->id())));
+  CHECK(sleeps_for_a_while(inspect_process(child->id())));
+  // Now nobody will wake it but who continues it.
+  REQUIRE(::kill(child->id(), SIGSTOP) == 0);
+  CHECK(becomes(child->id(), signals, [](const ProcessFacts& facts) {
+    return !facts.threads.empty() && facts.threads[0].state == 'T';
+  }));
+  CHECK_FALSE(sleeps_for_a_while(inspect_process(child->id())));
 }
 
 TEST_CASE("Process: one that is gone sleeps not", "[cmd]") {

@@ -1,6 +1,7 @@
 #include "cmd/reproduce_options.h"
 
 #include <catch2/catch.hpp>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -46,14 +47,13 @@ TEST_CASE("reproduce: a seed that is not given is another one each time", "[cmd]
 TEST_CASE("reproduce: each option has its place", "[cmd]") {
   const ReproduceOptions options =
       parse({"--protocol=V3", "--memory=armv8", "--level", "handoff", "--iterations", "1000000",
-             "--timeout", "7", "--seed", "3", "--pin", "0,12", "--cold-stores", "32", "--max-delay",
-             "100", "--requests", "16", "--output=json"})
+             "--seed", "3", "--pin", "0,12", "--cold-stores", "32", "--max-delay", "100",
+             "--requests", "16", "--output=json"})
           .value();
   CHECK(options.protocol == "V3");
   CHECK(options.memory == history::Memory::kArmv8);
   CHECK(options.level == ReproduceLevel::kHandoff);
   CHECK(options.iterations == 1'000'000);
-  CHECK(options.timeout_s == 7);
   CHECK(options.seed == 3);
   REQUIRE(options.pinning.has_value());
   CHECK(options.pinning->loop_cpu == 0);
@@ -63,6 +63,27 @@ TEST_CASE("reproduce: each option has its place", "[cmd]") {
   CHECK(options.requests == 16);
   CHECK(options.output == OutputFormat::kJson);
   CHECK(parse({"--protocol", "all"}).value().protocol == "all");
+  CHECK(parse({"--timeout", "7"}).value().timeout_s == 7);
+}
+
+TEST_CASE("reproduce: an option that would do nothing is refused", "[cmd]") {
+  CHECK_FALSE(parse({"--level", "handoff", "--timeout", "7"}).has_value());
+  CHECK_FALSE(parse({"--max-delay", "100"}).has_value());
+  CHECK_FALSE(parse({"--requests", "2"}).has_value());
+  CHECK_FALSE(parse({"--protocol", "all", "--memory", "native"}).has_value());
+  CHECK(parse({"--protocol", "all", "--level", "handoff", "--requests", "2"}).has_value());
+}
+
+TEST_CASE("reproduce: a backing file is looked for beside the user's target", "[cmd]") {
+  const auto backing_of = [](const std::string& backing, const std::string& target) {
+    return parse({"--", "-O", "qcow2", "-F", "raw", "-B", backing, "a", target})
+        .value()
+        .convert->options.backing_file.value();
+  };
+  CHECK(backing_of("/base", "x") == "/base");
+  CHECK(backing_of("base", "/folder/x") == "/folder/base");
+  CHECK(backing_of("base", "folder/x") == std::filesystem::current_path() / "folder/base");
+  CHECK(backing_of("base", "x") == std::filesystem::current_path() / "base");
 }
 
 TEST_CASE("reproduce: what follows '--' is the command line of a convert", "[cmd]") {

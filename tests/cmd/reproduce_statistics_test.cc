@@ -33,7 +33,21 @@ TEST_CASE("Reproduce: rates of a series", "[cmd]") {
   CHECK(statistics_text(statistics) ==
         "hangs: 1 of 4 (25%)\n"
         "2000 completions, 1000 sleeps, 500 wake-ups: 250 wake-ups per second\n"
-        "lost wake-ups: 1000 per million sleeps\n");
+        "lost wake-ups that hung the convert: 1000 per million sleeps\n");
+}
+
+TEST_CASE("Reproduce: what the time limit gave up counts neither as a hang nor as none", "[cmd]") {
+  RunStatistics statistics;
+  statistics.runs = 501;
+  statistics.given_up = 1;
+  statistics.elapsed_ns = 1'000'000'000;
+  statistics.sleeps = 1000;
+  CHECK(statistics.stopped() == 1);
+  CHECK(statistics_text(statistics) ==
+        "hangs: 0 of 500: below 0.6% (95% confidence)\n"
+        "given up by the time limit: 1 of 501, slow or hung\n"
+        "0 completions, 1000 sleeps, 0 wake-ups: 0 wake-ups per second\n"
+        "lost wake-ups that hung the convert: 0 per million sleeps\n");
 }
 
 }  // namespace imgconv

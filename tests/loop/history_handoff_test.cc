@@ -31,7 +31,7 @@ bool loses(std::string_view protocol, Memory memory) {
   return false;
 }
 
-bool has_two_processors() { return std::thread::hardware_concurrency() >= 2; }
+bool has_two_processors() { return any_two_processors().has_value(); }
 
 // V9_old is wrong by C++ alone: on the machines here its acquiring look waits for the store.
 TEST_CASE("Handoff: what ships and what was right loses nothing", "[loop]") {
@@ -115,7 +115,7 @@ TEST_CASE("Handoff: an unknown protocol and an impossible processor are errors",
   options.protocol = "V99";
   CHECK_THAT(run_handoff(options), test::FailsWith(EINVAL, "Unknown protocol 'V99'"));
   options.protocol = "current";
-  options.pin = HandoffOptions::Pin{1'000'000, 0};
+  options.pinning = Pinning{1'000'000, 0};
   options.max_rounds = ~uint64_t{0};
   options.max_seconds = 1e9;
   CHECK_FALSE(run_handoff(options).has_value());
