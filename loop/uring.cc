@@ -24,6 +24,25 @@ int check_operations(io_uring& ring) {
   return has_all ? 0 : ENOSYS;
 }
 
+/// A sandbox may let a process make a ring and refuse to serve it.
+int check_submission(io_uring& ring) {
+  io_uring_sqe* const entry = io_uring_get_sqe(&ring);
+  if (entry == nullptr) return EIO;
+  io_uring_prep_nop(entry);
+  int status = io_uring_submit(&ring);
+  if (status < 0) return -status;
+  io_uring_cqe* completion = nullptr;
+  do {
+    status = io_uring_wait_cqe(&ring, &completion);
+  } while (status == -EINTR);
+  if (status < 0) return -status;
+  io_uring_cqe_seen(&ring, completion);
+  return 0;
+}
+
+/// The kernel took nothing, and will another time.
+bool is_passing(int error) { return error == EINTR || error == EAGAIN || error == EBUSY; }
+
 }  // namespace
 
 Result<std::unique_ptr<Uring>> Uring::create(AioContext& loop) {
@@ -32,13 +51,15 @@ Result<std::unique_ptr<Uring>> Uring::create(AioContext& loop) {
   const int status = io_uring_queue_init(kDepth, &ring->ring_, 0);
   if (status < 0) return Error::from_errno(-status);
   ring->is_open_ = true;
-  if (const int error = check_operations(ring->ring_); error != 0) return Error::from_errno(error);
+  // Now, as the destructor takes both back.
   loop.add_source(*ring);
+  if (const int error = check_operations(ring->ring_); error != 0) return Error::from_errno(error);
+  if (const int error = check_submission(ring->ring_); error != 0) return Error::from_errno(error);
   return ring;
 }
 
 Uring::~Uring() {
-  assert(head_ == nullptr && unsubmitted_ == 0 && in_flight_ == 0);
+  assert(head_ == nullptr && in_flight_ == 0);
   if (!is_open_) return;
   loop_.remove_source(*this);
   io_uring_queue_exit(&ring_);
@@ -85,34 +106,54 @@ void Uring::enqueue(Request& request) {
   request.next_ = nullptr;
   (tail_ == nullptr ? head_ : tail_->next_) = &request;
   tail_ = &request;
+  if (unfilled_ == nullptr) unfilled_ = &request;
+}
+
+Uring::Request* Uring::pop() {
+  Request* const request = std::exchange(head_, head_->next_);
+  if (head_ == nullptr) tail_ = nullptr;
+  return request;
 }
 
 void Uring::prepare() {
-  while (head_ != nullptr && unsubmitted_ + in_flight_ < kDepth) {
+  if (is_refused_) return;
+  while (unfilled_ != nullptr && unsubmitted_ + in_flight_ < kDepth) {
     io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
     if (entry == nullptr) break;
-    Request* const request = std::exchange(head_, head_->next_);
-    if (head_ == nullptr) tail_ = nullptr;
-    request->fill(*entry);
+    unfilled_->fill(*entry);
+    unfilled_ = unfilled_->next_;
     ++unsubmitted_;
   }
   if (unsubmitted_ == 0) return;
   ++submissions_;
   const int count = io_uring_submit(&ring_);
-  // EINTR, EAGAIN, EBUSY: nothing was taken; the entries stay for the next round, which comes with
-  // a completion, or at once if there is none to come.
+  if (count < 0 && !is_passing(-count)) {
+    is_refused_ = true;
+    return;
+  }
+  // What was not taken stays for the next round, which comes with a completion, or at once if there
+  // is none to come.
   if (count <= 0) {
     if (in_flight_ == 0) loop_.notify();
     return;
   }
+  for (int i = 0; i < count; ++i) pop();
   unsubmitted_ -= static_cast<unsigned>(count);
   in_flight_ += static_cast<unsigned>(count);
 }
 
-bool Uring::has_ready() const { return in_flight_ > 0 && io_uring_cq_ready(&ring_) > 0; }
+bool Uring::has_ready() const {
+  return (is_refused_ && head_ != nullptr) || (in_flight_ > 0 && io_uring_cq_ready(&ring_) > 0);
+}
 
 bool Uring::dispatch(bool /*is_readable*/) {
   bool progress = false;
+  while (is_refused_ && head_ != nullptr) {
+    Request* const request = pop();
+    request->result_ = -ENOSYS;
+    progress = true;
+    request->waiter_.resume();
+  }
   io_uring_cqe* completion = nullptr;
   while (in_flight_ > 0 && io_uring_peek_cqe(&ring_, &completion) == 0) {
     auto* const request = static_cast<Request*>(io_uring_cqe_get_data(completion));

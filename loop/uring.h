@@ -31,7 +31,7 @@ class Uring final : public EventSource {
    public:
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> waiter);
-    /// Bytes transferred, or a negative errno value.
+    /// Bytes transferred, or a negative errno value. -ENOSYS: the kernel serves this ring no more.
     int await_resume() const noexcept { return result_; }
 
    private:
@@ -80,17 +80,22 @@ class Uring final : public EventSource {
   explicit Uring(AioContext& loop) : loop_(loop) {}
 
   void enqueue(Request& request);
+  Request* pop();
 
   AioContext& loop_;
   io_uring ring_{};
   bool is_open_ = false;
-  // Waiting for a free place in the ring, oldest first.
+  // What the kernel has not taken yet, oldest first. The first unsubmitted_ of them have an entry
+  // in the ring; the others, from unfilled_ on, wait for a free place.
   Request* head_ = nullptr;
   Request* tail_ = nullptr;
-  // Filled entries that the kernel has not taken yet, and requests that it has not finished. Both
-  // stay below the size of the completion queue, so completions never overflow it.
+  Request* unfilled_ = nullptr;
+  // Entries and requests that the kernel has not finished. Together below the size of the
+  // completion queue, so completions never overflow it.
   unsigned unsubmitted_ = 0;
   unsigned in_flight_ = 0;
+  // The kernel has refused to take anything for good, as when a sandbox closed later.
+  bool is_refused_ = false;
   uint64_t submissions_ = 0;
 };
 

@@ -35,7 +35,7 @@ class BhFlag : public OnRequests<Sync> {
 
   /// True: write the eventfd.
   bool schedule(Request& request) {
-    request.done.store(request.serial, std::memory_order_relaxed);
+    request.done.store(request.serial(), std::memory_order_relaxed);
     if constexpr (kOptions.schedule == BhSchedule::kExchange) {
       return scheduled_.exchange(1, std::memory_order_seq_cst) == 0;
     }

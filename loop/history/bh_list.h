@@ -90,7 +90,7 @@ class BhList : public OnRequests<Sync> {
   static constexpr uint32_t kScheduled = 2;
 
   void schedule(Request& request) {
-    request.done.store(request.serial, std::memory_order_relaxed);
+    request.done.store(request.serial(), std::memory_order_relaxed);
     if constexpr (kMeeting == BhListMeeting::kFlags) {
       flags_.fetch_or(kPending | kScheduled, std::memory_order_seq_cst);
     } else {

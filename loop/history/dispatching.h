@@ -2,8 +2,9 @@
 // aio_poll is dispatching, since that one will look again. It is wrong when two threads poll: the
 // one that dispatches is not the one that sleeps. A logic bug, on every machine.
 //
-// The words alone: schedule, notify: any thread. prepare, take_scheduled: the event loop. The rest:
-// the thread of the other aio_poll (nested_poller.h).
+// The words alone: schedule, notify, worker_side: any thread. prepare, event_loop_side: the event
+// loop. take_scheduled: both who poll. The rest: the thread of the other aio_poll
+// (nested_poller.h).
 #pragma once
 
 #include <cstdint>
@@ -25,13 +26,19 @@ class Dispatching {
   bool take_scheduled() { return scheduled_.exchange(0, std::memory_order_seq_cst) != 0; }
 
   void begin_nested() { dispatching_.store(1, std::memory_order_relaxed); }
-  /// The callback schedules its own bottom half, lest a nested poll in a request's callback miss
-  /// another request. True: write the eventfd. It never is.
-  bool reschedule() { return take_scheduled() && schedule() && notify(); }
-  void end_nested() {
-    dispatching_.store(0, std::memory_order_relaxed);
-    Sync::fence(std::memory_order_seq_cst);
+  void end_nested() { dispatching_.store(0, std::memory_order_relaxed); }
+
+  // The case file's program. The bottom half that the nested poll calls schedules itself, lest a
+  // poll in a request's callback miss another request. True: write the eventfd.
+  /// True: it stays awake.
+  bool event_loop_side() { return !prepare(); }
+  bool nested_side() {
+    begin_nested();
+    const bool must_signal = worker_side();
+    end_nested();
+    return must_signal;
   }
+  bool worker_side() { return schedule() && notify(); }
 
   template <class Visitor>
   void visit_words(Visitor visitor) const {

@@ -31,7 +31,7 @@ class NestedPoller {
 
   bool post(Job& job) {
     jobs_.push(job);
-    const bool must_signal = words_.schedule() && words_.notify();
+    const bool must_signal = words_.worker_side();
     // Now and then the worker also finishes a request of the other thread. A count, which orders
     // nothing.
     if (num_posts_.fetch_add(1, std::memory_order_relaxed) % kPostsPerNestedPoll == 0) {
@@ -60,8 +60,10 @@ class NestedPoller {
       request_done_.wait();
       if (is_stopping_.load(std::memory_order_relaxed)) return;
       request_done_.reset();
+      // The case's program begins when the bottom half is being called.
+      const bool is_called = words_.take_scheduled();
       words_.begin_nested();
-      (void)words_.reschedule();
+      if (is_called) (void)words_.worker_side();
       for (int i = 0; i < kCallbackTurns; ++i) Sync::relax();
       words_.end_nested();
       Sync::leave();

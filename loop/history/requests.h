@@ -47,11 +47,15 @@ class RequestList {
  public:
   struct Request {
     typename Sync::template Atomic<uint32_t> done{0};
-    // Written by add(), published by the bit in in_use_.
-    Job* job = nullptr;
     // What `done` holds when this use of the slot is over. A new one each time, so that nobody has
     // to reset `done`, which would be one more racing store.
-    uint32_t serial = 0;
+    uint32_t serial() const { return use_.load(std::memory_order_relaxed); }
+
+   private:
+    friend class RequestList;
+    // Both written by add(), published by the bit in in_use_.
+    std::atomic<uint32_t> use_{0};
+    Job* job_ = nullptr;
   };
 
   /// Any thread. Limit: with 64 requests not yet taken it waits for the loop.
@@ -70,8 +74,8 @@ class RequestList {
         continue;
       }
       Request& request = requests_[static_cast<size_t>(index)];
-      request.job = &job;
-      ++request.serial;
+      request.job_ = &job;
+      request.use_.store(request.serial() + 1, std::memory_order_relaxed);
       in_use_.fetch_or(bit, std::memory_order_release);
       return request;
     }
@@ -79,17 +83,13 @@ class RequestList {
 
   /// Reads each request's word: the jobs of those that are done.
   Job* take_done() {
-    JobList taken;
-    uint64_t taken_bits = 0;
-    visit([&taken, &taken_bits](Request& request, uint64_t bit) {
+    uint64_t done_bits = 0;
+    visit([&done_bits](const Request& request, uint64_t bit) {
       // As weak as the case file has it: the job's content comes with in_use_.
-      if (!is_done(request, std::memory_order_relaxed)) return;
-      taken.append(request.job);
-      taken_bits |= bit;
+      if (is_done(request, std::memory_order_relaxed)) done_bits |= bit;
     });
     // Not one by one: a read-modify-write in front of a look would order it after all stores.
-    if (taken_bits != 0) release(taken_bits);
-    return taken.head();
+    return take(done_bits);
   }
 
   /// Without taking any.
@@ -98,33 +98,28 @@ class RequestList {
     // before it (V9_old), and what comes into the list meanwhile is seen below.
     if (is_empty()) (void)requests_[0].done.load(order);
     bool found = false;
-    visit(
-        [&found, order](Request& request, uint64_t) { found = found || is_done(request, order); });
+    visit([&found, order](const Request& request, uint64_t) {
+      found = found || is_done(request, order);
+    });
     return found;
   }
 
   bool is_empty() const { return in_use_.load(std::memory_order_relaxed) == 0; }
 
   /// Without the words.
-  Job* take_all() {
-    JobList taken;
-    uint64_t taken_bits = 0;
-    visit([&taken, &taken_bits](Request& request, uint64_t bit) {
-      taken.append(request.job);
-      taken_bits |= bit;
-    });
-    if (taken_bits != 0) release(taken_bits);
-    return taken.head();
-  }
+  Job* take_all() { return take(in_use_.load(std::memory_order_relaxed)); }
 
  private:
   static bool is_done(const Request& request, std::memory_order order) {
-    return request.done.load(order) == request.serial;
+    return request.done.load(order) == request.serial();
   }
 
   template <class Visitor>
   void visit(Visitor visitor) {
-    uint64_t left = in_use_.load(std::memory_order_acquire);
+    // No acquire, which on ARM would keep the looks behind the caller's announcement (an LDAR waits
+    // for an STLXR) and so repair V7_old. The looks depend on the index by their addresses, and
+    // every machine keeps that order.
+    uint64_t left = in_use_.load(std::memory_order_relaxed);
     // The condition is a word that is always there: without requests, that of the next one.
     if (left == 0) (void)requests_[0].done.load(std::memory_order_relaxed);
     for (; left != 0; left &= left - 1) {
@@ -132,13 +127,18 @@ class RequestList {
     }
   }
 
-  // The acquiring CAS in add() is the partner of the release here: what the loop read of a slot is
-  // not overtaken by the next user's writes into it. The release of in_use_ in add() and the
-  // acquire in visit() publish job and serial. Neither is a word of the case file. Without them job
-  // and serial are plain data that two threads race for.
-  void release(uint64_t bits) {
-    in_use_.fetch_and(~bits, std::memory_order_relaxed);
+  // The release of in_use_ in add() and the acquire here publish the jobs. The acquiring CAS in
+  // add() is the partner of the release here: what the loop read of a slot is not overtaken by the
+  // next user's writes into it. Neither is a word of the case file.
+  Job* take(uint64_t bits) {
+    if (bits == 0) return nullptr;
+    in_use_.fetch_and(~bits, std::memory_order_acquire);
+    JobList taken;
+    for (uint64_t left = bits; left != 0; left &= left - 1) {
+      taken.append(requests_[static_cast<size_t>(std::countr_zero(left))].job_);
+    }
     reserved_.fetch_and(~bits, std::memory_order_release);
+    return taken.head();
   }
 
   std::array<Request, 64> requests_;

@@ -70,7 +70,7 @@ class QemuEvent : public ConditionOnRequests<Sync> {
 
   /// True: somebody sleeps.
   bool set(Request& request) {
-    request.done.store(request.serial, std::memory_order_relaxed);
+    request.done.store(request.serial(), std::memory_order_relaxed);
     Sync::fence(std::memory_order_seq_cst);
     if (value_.load(std::memory_order_relaxed) == kSet) return false;
     return value_.exchange(kSet, std::memory_order_seq_cst) == kBusy;
@@ -107,7 +107,7 @@ class QemuAioWait : public ConditionOnRequests<Sync> {
     return this->requests_.has_done(std::memory_order_relaxed);
   }
   bool kick(Request& request) {
-    request.done.store(request.serial, std::memory_order_relaxed);
+    request.done.store(request.serial(), std::memory_order_relaxed);
     if constexpr (kBarriers == Barriers::kBothSides) Sync::fence(std::memory_order_seq_cst);
     return num_waiters_.load(std::memory_order_relaxed) != 0;
   }
@@ -149,7 +149,7 @@ class QemuCoMutex : public ConditionOnRequests<Sync> {
   }
   /// True: somebody waits for it.
   bool unlock(Request& request) {
-    Sync::mb_set(request.done, request.serial);
+    Sync::mb_set(request.done, request.serial());
     return pushed_.load(std::memory_order_relaxed) != 0;
   }
 

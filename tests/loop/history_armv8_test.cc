@@ -20,6 +20,7 @@
 
 #include "loop/history/case_file.h"
 #include "loop/history/catalogue.h"
+#include "loop/history/dispatching.h"
 #include "loop/history/random.h"
 #include "loop/history/spin.h"
 #include "loop/memory_model/explore.h"
@@ -211,6 +212,51 @@ TEST_CASE("Armv8Sync: it shows what the model allows, and each lost wake-up", "[
   Armv8Sync::seed(1);
   TwoThreads threads;
   visit_catalogue<Traced<Armv8Sync>>(RunUnderEmulation{threads});
+}
+
+TEST_CASE("Armv8Sync: three sides show what the model allows, and the logic bug", "[loop]") {
+  using Words = Dispatching<Traced<Armv8Sync>>;
+  const auto program = *memory_model::parse_litmus(find_case("V1")->litmus);
+  const Exploration exploration = *memory_model::explore(program, Model::kArmv8LlSc);
+  const StraightProgram straight(test::without_branches(program));
+  const auto is_allowed = [&](const std::array<Trace, 3>& traces) {
+    return std::any_of(
+        exploration.outcomes.begin(), exploration.outcomes.end(), [&](const Outcome& outcome) {
+          for (size_t side = 0; side < 3; ++side) {
+            for (size_t i = 0; i < straight.common_length(side, traces[side]); ++i) {
+              const auto& result = straight.side(side)[i].result;
+              if (result &&
+                  static_cast<uint64_t>(outcome.registers[side][*result]) != traces[side][i].read) {
+                return false;
+              }
+            }
+          }
+          return true;
+        });
+  };
+  Armv8Sync::seed(1);
+  constexpr int kRuns = 300;
+  constexpr int kMaxRuns = 100'000;
+  bool has_lost = false;
+  for (int run = 0; run < (has_lost ? kRuns : kMaxRuns); ++run) {
+    Words words;
+    std::array<Trace, 3> traces;
+    std::array<bool, 3> goes_on{};
+    const auto perform = [&](size_t side, bool (Words::*function)()) {
+      test::this_threads_trace = &traces[side];
+      goes_on[side] = (words.*function)();
+      Armv8Sync::leave();
+      test::this_threads_trace = nullptr;
+    };
+    std::thread nested([&] { perform(1, &Words::nested_side); });
+    std::thread worker([&] { perform(2, &Words::worker_side); });
+    perform(0, &Words::event_loop_side);
+    nested.join();
+    worker.join();
+    CHECK(is_allowed(traces));
+    has_lost = has_lost || !(goes_on[0] || goes_on[1] || goes_on[2]);
+  }
+  CHECK(has_lost);
 }
 
 TEST_CASE("Armv8Sync: a thread sees its own waiting store, another one does not", "[loop]") {

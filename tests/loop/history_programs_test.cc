@@ -7,6 +7,7 @@
 
 #include "loop/history/case_file.h"
 #include "loop/history/catalogue.h"
+#include "loop/history/dispatching.h"
 #include "loop/history/loop_protocol.h"
 #include "loop/memory_model/litmus.h"
 #include "tests/support/history_trace.h"
@@ -73,6 +74,27 @@ struct HoldAgainstCaseFile {
 
 TEST_CASE("History: the code of each variant performs the program of its case", "[loop]") {
   visit_catalogue<test::Traced<NativeSync>>(HoldAgainstCaseFile{});
+}
+
+TEST_CASE("History: the three sides of the dispatching optimisation perform its program",
+          "[loop]") {
+  using Words = Dispatching<test::Traced<NativeSync>>;
+  const StraightProgram program(
+      test::without_branches(*memory_model::parse_litmus(find_case("V1")->litmus)));
+  WordNames names;
+  size_t side = 0;
+  for (bool (Words::*const run)() :
+       {&Words::event_loop_side, &Words::nested_side, &Words::worker_side}) {
+    Words words;
+    Trace recorded;
+    test::this_threads_trace = &recorded;
+    const bool must_signal = (words.*run)();
+    test::this_threads_trace = nullptr;
+    HoldAgainstCaseFile::hold(words, recorded, program, side, names);
+    // Alone, only a worker has somebody to wake: the nested poll knows of itself.
+    CHECK(must_signal == (side == 2));
+    ++side;
+  }
 }
 
 TEST_CASE("History: each case is a protocol and each protocol is a case", "[loop]") {

@@ -2,9 +2,18 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <catch2/catch.hpp>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <array>
+#include <catch2/catch.hpp>
 #include <cerrno>
+#include <cstddef>
+#include <cstdio>
 #include <vector>
 
 #include "loop/task_group.h"
@@ -40,6 +49,44 @@ bool skip_without_ring(LoopFixture& fixture) {
 
 UniqueFd new_file(const test::TempDir& directory) {
   return UniqueFd(::open(directory.file("f").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+}
+
+constexpr int kRight = 0;
+constexpr int kWrong = 1;
+constexpr int kCannotForbid = 2;
+
+/// From now on, as under a sandbox that knows no io_uring.
+bool forbid_io_uring_enter() {
+  std::array<sock_filter, 4> program = {{
+      {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, nr)},
+      {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_io_uring_enter},
+      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | EPERM},
+      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
+  }};
+  const sock_fprog filter = {program.size(), program.data()};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+/// A process that is forbidden something stays so.
+template <class Body>
+int status_of_child(Body body) {
+  std::fflush(nullptr);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    // Ends a loop that spins.
+    ::alarm(60);
+    ::_exit(body());
+  }
+  int status = -1;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+bool is_right_or_skipped(int status) {
+  if (status == kCannotForbid) fmt::print("skipped: no ring, or no way to forbid it\n");
+  return status == kRight || status == kCannotForbid;
 }
 
 }  // namespace
@@ -83,6 +130,33 @@ TEST_CASE("Uring: a failed request reports the errno value", "[loop][uring]") {
   if (skip_without_ring(fixture)) return;
   std::vector<std::byte> buffer(512);
   CHECK(fixture.run(read_block(*fixture.ring(), -1, buffer)) == -EBADF);
+}
+
+TEST_CASE("Uring: where the system makes rings and serves none there is no ring", "[loop][uring]") {
+  const int status = status_of_child([] {
+    if (!forbid_io_uring_enter()) return kCannotForbid;
+    AioContext loop;
+    const auto ring = Uring::create(loop);
+    return ring || ring.error().code() != EPERM ? kWrong : kRight;
+  });
+  CHECK(is_right_or_skipped(status));
+}
+
+TEST_CASE("Uring: requests that the kernel begins to refuse are for others to serve",
+          "[loop][uring]") {
+  const int status = status_of_child([] {
+    const test::TempDir directory;
+    const UniqueFd file = new_file(directory);
+    LoopFixture fixture;
+    if (skip_without_ring(fixture) || !forbid_io_uring_enter()) return kCannotForbid;
+    std::vector<std::byte> buffer(512);
+    // The first finds out, the second is told, and neither spins.
+    const bool is_refused = fixture.run(read_block(*fixture.ring(), file.get(), buffer)) == -ENOSYS;
+    const bool stays_refused =
+        fixture.run(read_block(*fixture.ring(), file.get(), buffer)) == -ENOSYS;
+    return is_refused && stays_refused ? kRight : kWrong;
+  });
+  CHECK(is_right_or_skipped(status));
 }
 
 }  // namespace imgconv

@@ -289,6 +289,30 @@ class StraightProgram {
   std::vector<std::vector<Statement>> sides_;
 };
 
+/// V1's program with the branches that are taken as straight lines. What it does to the eventfd is
+/// left out: a variant tells its caller to write it.
+inline memory_model::Program without_branches(memory_model::Program program) {
+  const auto is_event = [&program](const Statement& statement) {
+    return statement.kind == Statement::Kind::kStore &&
+           program.locations[statement.location].name == "eventfd";
+  };
+  for (memory_model::Thread& thread : program.threads) {
+    for (size_t i = 0; i < thread.body.size();) {
+      const Statement statement = thread.body[i];
+      const auto place = thread.body.begin() + static_cast<std::ptrdiff_t>(i);
+      if (statement.kind == Statement::Kind::kIf) {
+        thread.body.insert(thread.body.erase(place), statement.then_branch.begin(),
+                           statement.then_branch.end());
+      } else if (is_event(statement)) {
+        thread.body.erase(place);
+      } else {
+        ++i;
+      }
+    }
+  }
+  return program;
+}
+
 /// Which word of a variant is which location of the program. A word is known by its place in its
 /// object, so that objects of one type share one of these.
 class WordNames {
