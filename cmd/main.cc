@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <span>
@@ -95,7 +96,7 @@ Result<int> run(const Report& report, std::span<char*> argv) {
 /// the messages.
 bool open_standard_descriptors() {
   for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO; ++descriptor) {
-    if (::fcntl(descriptor, F_GETFD) != -1) continue;
+    if (::fcntl(descriptor, F_GETFD) != -1 || errno != EBADF) continue;
     if (::open("/dev/null", O_RDWR) != descriptor) return false;
   }
   return true;

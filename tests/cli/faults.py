@@ -190,10 +190,12 @@ def full_disk(program):
             result = run(command)
             assert result.returncode == 1 and "No space left" in result.stderr, (command, result)
             assert os.listdir("disk") == [], os.listdir("disk")
-        for form in ("raw", "qcow2"):
+        for form, words in (("raw", []), ("raw", ["-o", "preallocation=full"]),
+                            ("raw", ["-o", "preallocation=falloc"]), ("qcow2", [])):
             with open("disk/target", "wb") as file:
                 file.write(b"old")
-            result = run([program, "convert", "-f", "raw", "-O", form, "source", "disk/target"])
+            result = run([program, "convert", *words, "-f", "raw", "-O", form, "source",
+                          "disk/target"])
             assert result.returncode == 1, result
             if form == "raw":
                 assert os.path.getsize("disk/target") == 0
