@@ -20,6 +20,7 @@ namespace imgconv {
 namespace {
 
 constexpr std::string_view kSize = "size";
+constexpr std::string_view kDataFile = "data_file";
 constexpr std::string_view kBackingFile = "backing_file";
 constexpr std::string_view kBackingFormat = "backing_fmt";
 
@@ -163,18 +164,48 @@ Task<Result<PreparedCreate>> prepare(Storage& storage, const CreateRequest& requ
   co_return prepared;
 }
 
+/// A file that could not be made an image is removed, or empty if it was there before.
+Task<Result<void>> clean_up(Storage& storage, std::unique_ptr<File> file, bool existed) {
+  const std::string path = file->name();
+  if (existed) {
+    CO_ASSIGN_OR_RETURN(const FileStat stat, file->stat());
+    if (!stat.is_block_device) CO_RETURN_IF_ERROR(co_await file->truncate(0));
+    co_return ok();
+  }
+  file.reset();
+  CO_RETURN_IF_ERROR(storage.remove(path));
+  co_return ok();
+}
+
 Task<Result<void>> write_image(Storage& storage, const PreparedCreate& prepared) {
   CO_RETURN_IF_ERROR(prepared.driver->validate_create(prepared.options));
   CO_ASSIGN_OR_RETURN(const std::string path, path_of_name(prepared.name));
-  const bool existed = storage.exists(path);
-  CO_ASSIGN_OR_RETURN(std::unique_ptr<File> file, storage.create(path, prepared.cache));
   CreateImageOptions options = prepared.options;
-  Result<void> created = co_await prepared.driver->create(*file, std::move(options));
-  if (!created && !existed) {
-    file.reset();
-    // The error that made the file useless is the one to tell.
-    const Result<void> removed = storage.remove(path);
-    static_cast<void>(removed);
+  // First, as it may be refused: what stands where the image will be is not harmed then.
+  std::unique_ptr<File> data_file;
+  bool data_file_existed = false;
+  if (const auto name = options.options.string(kDataFile)) {
+    CO_ASSIGN_OR_RETURN(const std::string data_path, path_of_name(*name));
+    data_file_existed = storage.exists(data_path);
+    CO_ASSIGN_OR_RETURN(data_file, options.create_data_file(*name));
+    options.create_data_file = [&data_file](const std::string&) -> Result<std::unique_ptr<File>> {
+      return std::move(data_file);
+    };
+  }
+  const bool existed = storage.exists(path);
+  Result<std::unique_ptr<File>> file = storage.create(path, prepared.cache);
+  if (!file) {
+    // The error that comes first is the one to tell, here and below.
+    if (data_file && !data_file_existed) {
+      const Result<void> removed = co_await clean_up(storage, std::move(data_file), false);
+      static_cast<void>(removed);
+    }
+    co_return Error(file.error());
+  }
+  Result<void> created = co_await prepared.driver->create(**file, std::move(options));
+  if (!created) {
+    const Result<void> cleaned = co_await clean_up(storage, std::move(*file), existed);
+    static_cast<void>(cleaned);
   }
   co_return created;
 }

@@ -33,7 +33,6 @@ Result<TargetStaging> TargetStaging::begin(Storage& storage, const ConvertOption
   if (staging.is_in_place_) {
     create.is_incomplete = can_say_incomplete(options, prepared);
     staging.empties_on_failure_ = !create.is_incomplete;
-    staging.in_place_path_ = path;
     staging.needs_guard_ |= staging.empties_on_failure_;
   }
   return staging;
@@ -75,18 +74,10 @@ Result<void> TargetStaging::publish(ImageChain& target) const {
 
 Task<Result<void>> TargetStaging::give_up(ImageChain* target) const {
   for (const std::string& path : staged_) CO_RETURN_IF_ERROR(storage_->remove(path));
-  if (!empties_on_failure_) co_return ok();
-  std::unique_ptr<File> opened;
-  if (target == nullptr) {
-    // It could not even be made. Our own lock, if there is one, was on the file that is closed now.
-    OpenFileOptions options;
-    options.writable = true;
-    CO_ASSIGN_OR_RETURN(opened, storage_->open(in_place_path_, options));
-  }
-  File& file = target == nullptr ? *opened : target->top().file();
-  CO_ASSIGN_OR_RETURN(const FileStat stat, file.stat());
+  if (!empties_on_failure_ || target == nullptr) co_return ok();
+  CO_ASSIGN_OR_RETURN(const FileStat stat, target->top().file().stat());
   if (stat.is_block_device) co_return ok();
-  CO_RETURN_IF_ERROR(co_await file.truncate(0));
+  CO_RETURN_IF_ERROR(co_await target->top().file().truncate(0));
   co_return ok();
 }
 

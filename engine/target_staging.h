@@ -32,8 +32,8 @@ class TargetStaging {
   Task<Result<void>> complete(ImageChain& target) const;
   /// The target is closed: makes it durable if the user wants that, and gives it its name.
   Result<void> publish(ImageChain& target) const;
-  /// The run failed; `target`, still open, is null when it could not be made. What is left does not
-  /// pass for an image.
+  /// The run failed; `target`, still open, is null when perform_create() has failed and cleaned up.
+  /// What is left does not pass for an image.
   Task<Result<void>> give_up(ImageChain* target) const;
 
   /// Whether a signal must wait for give_up().
@@ -51,7 +51,6 @@ class TargetStaging {
   std::vector<std::string> staged_;
   /// A new image in an existing file or on a device.
   bool is_in_place_ = false;
-  std::string in_place_path_;
   /// What is in place cannot say that it is incomplete.
   bool empties_on_failure_ = false;
   bool needs_guard_ = false;
