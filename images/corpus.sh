@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes the large images that tests/bench and tests/cli/large_pairs.sh work on: about 10 GiB of
+# Makes the large images that tests/bench and tests/cli/pairs.py work on: about 10 GiB of
 # allocated space, so by default on tmpfs.
 #
 #   images/corpus.sh [DIRECTORY]        (default /dev/shm/imgconv-corpus)
