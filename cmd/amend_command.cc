@@ -15,6 +15,7 @@
 #include "cmd/output.h"
 #include "cmd/progress_bar.h"
 #include "engine/open_image.h"
+#include "formats/format_names.h"
 #include "formats/options.h"
 #include "formats/registry.h"
 #include "loop/runtime.h"
@@ -69,7 +70,7 @@ Result<void> accept_option(AmendArguments& amend, int key, const std::string& va
 Result<const OptionList*> amend_options_of(const std::string& format) {
   // A bare file is a raw image under another name.
   const BlockDriver* const driver = find_driver(format == "file" ? "raw" : format);
-  if (driver == nullptr) return Error(EINVAL, fmt::format("Unknown file format '{}'", format));
+  if (driver == nullptr) return no_amendment(format);
   const OptionList* const options = driver->amend_options();
   if (options != nullptr) return options;
   return Error(ENOTSUP,

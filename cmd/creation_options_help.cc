@@ -1,12 +1,11 @@
 #include "cmd/creation_options_help.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cerrno>
 
 #include "cmd/output.h"
 #include "formats/driver.h"
+#include "formats/format_names.h"
 #include "formats/options.h"
 #include "formats/registry.h"
 
@@ -57,7 +56,7 @@ OptionList options_of_format_alone(const BlockDriver& driver) {
 
 Result<int> print_creation_options(const std::string& format, bool has_target_name) {
   const BlockDriver* driver = find_driver(format);
-  if (driver == nullptr) return Error(EINVAL, fmt::format("Unknown file format '{}'", format));
+  if (driver == nullptr) return no_creation(format);
   OptionList list = options_of_format_alone(*driver);
   if (has_target_name) {
     add_missing(list, file_options());

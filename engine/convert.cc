@@ -1,5 +1,7 @@
 #include "engine/convert.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <memory>
@@ -12,6 +14,7 @@
 #include "engine/convert_checks.h"
 #include "engine/convert_target.h"
 #include "engine/copy_job.h"
+#include "engine/image_name.h"
 #include "engine/plan.h"
 #include "engine/snapshot_selector.h"
 #include "engine/target_staging.h"
@@ -39,6 +42,25 @@ Task<Result<ConcatSource>> open_sources(Storage& storage, const ConvertOptions& 
     chains.push_back(std::move(chain));
   }
   co_return ConcatSource::make(std::move(chains));
+}
+
+/// Under -U no lock tells that the target is what is read.
+Result<void> refuse_own_target(Storage& storage, const ConcatSource& source,
+                               const ConvertOptions& options) {
+  if (!options.force_share || options.skip_create || options.replace) return ok();
+  ASSIGN_OR_RETURN(const std::string path, path_of_name(options.target));
+  for (const ConcatSource::Part& part : source.parts()) {
+    for (const Layer& layer : part.chain->layers()) {
+      for (const File* file : layer.image->files()) {
+        if (!storage.is_same_file(file->name(), path)) continue;
+        return Error(EAGAIN,
+                     fmt::format("{}: error while converting {}: Failed to get \"write\" lock",
+                                 options.target, options.target_format))
+            .with_hint(fmt::format("Is another process using the image [{}]?", options.target));
+      }
+    }
+  }
+  return ok();
 }
 
 Task<Result<void>> load_source_snapshot(ConcatSource& source, const SnapshotSelector& selector) {
@@ -126,6 +148,7 @@ Task<Result<ConvertSummary>> convert(Storage& storage, const ConvertOptions& opt
   CO_ASSIGN_OR_RETURN(PreparedTarget prepared,
                       co_await prepare_target(storage, options, source.virtual_size(), messages));
   if (options.bitmaps) CO_RETURN_IF_ERROR(check_bitmaps(source, prepared, options));
+  CO_RETURN_IF_ERROR(refuse_own_target(storage, source, options));
   CO_ASSIGN_OR_RETURN(ConvertChecks checks, ConvertChecks::make(options, prepared.has_backing));
   CO_ASSIGN_OR_RETURN(const TargetStaging staging,
                       TargetStaging::begin(storage, options, prepared));

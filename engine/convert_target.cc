@@ -8,6 +8,7 @@
 
 #include "engine/open_image.h"
 #include "engine/option_pieces.h"
+#include "formats/format_names.h"
 #include "formats/registry.h"
 #include "loop/try.h"
 #include "loop/units.h"
@@ -98,7 +99,7 @@ Task<Result<PreparedTarget>> prepare_target(Storage& storage, const ConvertOptio
   if (options.skip_create) co_return prepared;
   const BlockDriver* const driver = find_driver(options.target_format);
   if (driver == nullptr) {
-    co_return Error(EINVAL, fmt::format("Unknown file format '{}'", options.target_format));
+    co_return no_creation(options.target_format);
   }
   const bool has_format = options.backing_format.has_value() ||
                           option_value(options.target_options, "backing_fmt").has_value();

@@ -13,6 +13,7 @@
 #include "engine/image_name.h"
 #include "engine/open_image.h"
 #include "engine/option_pieces.h"
+#include "formats/format_names.h"
 #include "formats/registry.h"
 #include "loop/try.h"
 
@@ -142,7 +143,7 @@ Task<Result<PreparedCreate>> prepare(Storage& storage, const CreateRequest& requ
   PreparedCreate prepared;
   prepared.driver = find_driver(request.format);
   if (prepared.driver == nullptr) {
-    co_return Error(EINVAL, fmt::format("Unknown file format '{}'", request.format));
+    co_return no_creation(request.format);
   }
   // A json: name cannot be created; the original takes it for a protocol as well.
   CO_RETURN_IF_ERROR(path_of_name(request.name));

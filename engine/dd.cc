@@ -10,6 +10,7 @@
 #include "engine/guest_write.h"
 #include "engine/image_name.h"
 #include "engine/ordered_pass.h"
+#include "formats/format_names.h"
 #include "formats/registry.h"
 #include "loop/io_buffer.h"
 #include "loop/try.h"
@@ -106,6 +107,8 @@ bool names_same_file(Storage& storage, const std::string& a, const std::string& 
 Task<Result<std::unique_ptr<ImageChain>>> make_output(Storage& storage, const DdOptions& options,
                                                       uint64_t size, Messages& messages) {
   if (find_driver(options.output_format) == nullptr) {
+    Error refused = no_creation(options.output_format);
+    if (refused.code() == ENOTSUP) co_return refused;
     co_return Error(EINVAL, "Unknown file format");
   }
   CreateRequest request;

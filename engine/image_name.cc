@@ -17,11 +17,12 @@ namespace {
 
 constexpr std::string_view kJsonPrefix = "json:";
 
-/// Options of every block node that change caching, naming or permissions but not the bytes. Cache
-/// modes come from -t and -T.
-constexpr std::array<std::string_view, 9> kNeutralOptions = {
-    "node-name",    "read-only",      "auto-read-only",  "discard",     "detect-zeroes",
-    "cache.direct", "cache.no-flush", "cache.writeback", "force-share",
+/// Options of every block node that change naming or permissions but not the bytes.
+constexpr std::array<std::string_view, 4> kNeutralOptions = {
+    "node-name",
+    "read-only",
+    "auto-read-only",
+    "force-share",
 };
 /// Tuning of the original's qcow2 driver, without a meaning here.
 constexpr std::array<std::string_view, 12> kQcow2Tuning = {
@@ -30,8 +31,11 @@ constexpr std::array<std::string_view, 12> kQcow2Tuning = {
     "cache-clean-interval", "pass-discard-request", "pass-discard-snapshot",
     "discard-no-unref",     "pass-discard-other",   "overlap-check.template",
 };
-constexpr std::array<std::string_view, 5> kFileTuning = {
-    "aio", "aio-max-batch", "drop-cache", "x-check-cache-dropped", "pr-manager",
+constexpr std::array<std::string_view, 4> kFileTuning = {
+    "aio-max-batch",
+    "drop-cache",
+    "x-check-cache-dropped",
+    "pr-manager",
 };
 
 template <size_t kCount>
@@ -61,13 +65,41 @@ NameOptions take_group(NameOptions& options, std::string_view prefix) {
   return group;
 }
 
-Result<bool> take_switch(NameOptions& options, std::string_view key) {
-  const std::optional<std::string> value = take(options, key);
-  if (!value || *value == "off" || *value == "no" || *value == "false" || *value == "n") {
-    return false;
-  }
+/// Null is as good as not given.
+Result<std::optional<bool>> take_optional_switch(NameOptions& options, std::string_view key) {
+  const auto found = options.find(key);
+  if (found == options.end()) return std::nullopt;
+  const std::optional<std::string> value = std::move(found->second.text);
+  options.erase(found);
+  if (!value) return std::nullopt;
+  if (*value == "off" || *value == "no" || *value == "false" || *value == "n") return false;
   if (*value == "on" || *value == "yes" || *value == "true" || *value == "y") return true;
   return Error(EINVAL, fmt::format("Parameter '{}' expects 'on' or 'off'", key));
+}
+
+Result<bool> take_switch(NameOptions& options, std::string_view key) {
+  ASSIGN_OR_RETURN(const std::optional<bool> value, take_optional_switch(options, key));
+  return value.value_or(false);
+}
+
+Result<CacheOverride> take_cache(NameOptions& options) {
+  CacheOverride cache;
+  ASSIGN_OR_RETURN(cache.direct, take_optional_switch(options, "cache.direct"));
+  ASSIGN_OR_RETURN(cache.no_flush, take_optional_switch(options, "cache.no-flush"));
+  return cache;
+}
+
+/// How a guest's discards and zeros are stored: no guest runs here, so only the spelling counts.
+Result<void> take_guest_options(NameOptions& options) {
+  constexpr std::array<std::string_view, 4> kDiscards = {"ignore", "off", "unmap", "on"};
+  constexpr std::array<std::string_view, 3> kDetections = {"off", "on", "unmap"};
+  const std::optional<std::string> discard = take(options, "discard");
+  if (discard && !contains(kDiscards, *discard)) return Error(EINVAL, "Invalid discard option");
+  const std::optional<std::string> detection = take(options, "detect-zeroes");
+  if (detection && !contains(kDetections, *detection)) {
+    return Error(EINVAL, fmt::format("invalid parameter value: {}", *detection));
+  }
+  return ok();
 }
 
 /// `json` becomes the value as JSON. Null is as good as not given.
@@ -100,7 +132,8 @@ Result<FileSpec> take_file(NameOptions options) {
   }
   const std::optional<std::string> filename = take(options, "filename");
   if (!filename || filename->empty()) return missing_file_name();
-  FileSpec file{*filename, false};
+  FileSpec file;
+  file.path = *filename;
   if (!driver) {
     ASSIGN_OR_RETURN(file.path, path_of_name(*filename));
   }
@@ -109,6 +142,13 @@ Result<FileSpec> take_file(NameOptions options) {
     return Error(EINVAL, fmt::format("Parameter 'locking' does not accept value '{}'", *locking));
   }
   file.is_unlocked = locking == "off";
+  const std::optional<std::string> aio = take(options, "aio");
+  if (aio && *aio != "threads" && *aio != "native" && *aio != "io_uring") {
+    return Error(EINVAL, fmt::format("invalid parameter value: {}", *aio));
+  }
+  file.is_native_aio = aio == "native";
+  ASSIGN_OR_RETURN(file.cache, take_cache(options));
+  RETURN_IF_ERROR(take_guest_options(options));
   for (const auto& [name, value] : options) {
     if (contains(kNeutralOptions, name) || contains(kFileTuning, name)) continue;
     return Error(EINVAL,
@@ -147,14 +187,19 @@ Result<void> take_backing(ImageSpec& spec, NameOptions& options) {
 Result<FileSpec> take_data_file(NameOptions options) {
   const auto driver = options.find("driver");
   if (driver == options.end() || driver->second.text != "raw") return take_file(std::move(options));
-  NameOptions file = take_group(options, "file");
+  NameOptions group = take_group(options, "file");
   options.erase("driver");
-  if (file.empty()) return Error(EINVAL, "A block device must be specified for \"file\"");
+  if (group.empty()) return Error(EINVAL, "A block device must be specified for \"file\"");
+  ASSIGN_OR_RETURN(const CacheOverride cache, take_cache(options));
+  RETURN_IF_ERROR(take_guest_options(options));
   for (const auto& [name, value] : options) {
     if (contains(kNeutralOptions, name)) continue;
     return Error(EINVAL, fmt::format("Block format 'raw' does not support the option '{}'", name));
   }
-  return take_file(std::move(file));
+  ASSIGN_OR_RETURN(FileSpec file, take_file(std::move(group)));
+  if (!file.cache.direct) file.cache.direct = cache.direct;
+  if (!file.cache.no_flush) file.cache.no_flush = cache.no_flush;
+  return file;
 }
 
 Result<void> take_files(ImageSpec& spec, NameOptions& options, bool is_backing) {
@@ -188,6 +233,8 @@ Result<ImageSpec> spec_of_options(NameOptions options, bool is_backing) {
     ASSIGN_OR_RETURN(spec.file, take_file(std::move(options)));
     return spec;
   }
+  ASSIGN_OR_RETURN(spec.cache, take_cache(options));
+  RETURN_IF_ERROR(take_guest_options(options));
   RETURN_IF_ERROR(take_files(spec, options, is_backing));
   RETURN_IF_ERROR(take_backing(spec, options));
   spec.format_options = std::move(options);
@@ -195,6 +242,15 @@ Result<ImageSpec> spec_of_options(NameOptions options, bool is_backing) {
 }
 
 }  // namespace
+
+CacheMode CacheOverride::applied_to(CacheMode mode) const {
+  if (!direct && !no_flush) return mode;
+  const bool is_sync = mode == CacheMode::kWritethrough || mode == CacheMode::kDirectsync;
+  const bool was_direct = mode == CacheMode::kNone || mode == CacheMode::kDirectsync;
+  if (direct.value_or(was_direct)) return is_sync ? CacheMode::kDirectsync : CacheMode::kNone;
+  if (no_flush.value_or(mode == CacheMode::kUnsafe)) return CacheMode::kUnsafe;
+  return is_sync ? CacheMode::kWritethrough : CacheMode::kWriteback;
+}
 
 bool has_protocol(std::string_view name) {
   const size_t found = name.find_first_of(":/");
@@ -223,8 +279,9 @@ Result<ImageSpec> parse_image_name(const std::string& name) {
     return spec_of_options(std::move(options), false);
   }
   ImageSpec spec;
-  ASSIGN_OR_RETURN(std::string path, path_of_name(name));
-  spec.file = FileSpec{std::move(path), false};
+  FileSpec file;
+  ASSIGN_OR_RETURN(file.path, path_of_name(name));
+  spec.file = std::move(file);
   return spec;
 }
 

@@ -13,14 +13,26 @@
 
 #include "engine/json_name.h"
 #include "loop/result.h"
+#include "loop/storage.h"
 
 namespace imgconv {
+
+/// cache.direct and cache.no-flush of a node, which go before the cache mode of -t or -T.
+struct CacheOverride {
+  std::optional<bool> direct;
+  std::optional<bool> no_flush;
+
+  CacheMode applied_to(CacheMode mode) const;
+};
 
 /// A file by path.
 struct FileSpec {
   std::string path;
   /// locking=off.
   bool is_unlocked = false;
+  /// aio=native, which asks for O_DIRECT.
+  bool is_native_aio = false;
+  CacheOverride cache;
 };
 
 struct ImageSpec {
@@ -39,6 +51,8 @@ struct ImageSpec {
   std::unique_ptr<ImageSpec> backing;
   bool force_share = false;
   bool is_read_only = false;
+  /// Holds for the file and for the backing chain, too.
+  CacheOverride cache;
   /// raw only.
   uint64_t raw_offset = 0;
   std::optional<uint64_t> raw_size;

@@ -8,6 +8,7 @@
 
 #include "engine/create_image.h"
 #include "engine/measure_bitmaps.h"
+#include "formats/format_names.h"
 #include "formats/registry.h"
 #include "loop/try.h"
 
@@ -52,6 +53,7 @@ Result<OptionValues> parse_target_options(const MeasureRequest& request, const B
   Result<OptionValues> values = parse_options(creation_options(driver), request.target_options);
   if (values || messages == nullptr) return values;
   messages->error(values.error().text());
+  if (!values.error().hint().empty()) messages->raw_line(values.error().hint());
   return Error(EINVAL, fmt::format("Invalid options for file format '{}'", request.target_format));
 }
 
@@ -61,7 +63,7 @@ Task<Result<MeasureReport>> measure(const MeasureRequest& request, ImageChain* c
                                     Messages* messages) {
   const BlockDriver* const driver = find_driver(request.target_format);
   if (driver == nullptr) {
-    co_return Error(EINVAL, fmt::format("Unknown file format '{}'", request.target_format));
+    co_return no_measurement(request.target_format);
   }
   CreateImageOptions options;
   CO_ASSIGN_OR_RETURN(options.options, parse_target_options(request, *driver, messages));

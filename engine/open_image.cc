@@ -12,6 +12,7 @@
 #include "engine/probed_raw_file.h"
 #include "engine/untrusted.h"
 #include "formats/driver.h"
+#include "formats/foreign_formats.h"
 #include "formats/registry.h"
 #include "loop/try.h"
 #include "loop/units.h"
@@ -35,23 +36,24 @@ struct OpenMode {
   bool was_guessed_raw = false;
 };
 
-Result<ImageSpec> spec_of_request(const ImageRequest& request) {
-  if (request.untrusted) RETURN_IF_ERROR(check_untrusted_request(request));
-  ASSIGN_OR_RETURN(ImageSpec spec, request.image_opts ? parse_image_spec_options(request.name)
-                                                      : parse_image_name(request.name));
-  if (!request.format.empty()) spec.format = request.format;
-  if (request.writable && (request.force_share || spec.force_share)) {
-    return Error(EINVAL, "force-share=on can only be used with read-only images");
-  }
-  if (request.writable && spec.is_read_only) return Error(EACCES, "Block node is read-only");
-  return spec;
-}
-
 Result<const BlockDriver*> driver_of_format(std::string_view format) {
   const BlockDriver* driver =
       find_driver(format == "file" || format == "host_device" ? "raw" : format);
   if (driver == nullptr) return Error(EINVAL, fmt::format("Unknown driver '{}'", format));
   return driver;
+}
+
+Result<ImageSpec> spec_of_request(const ImageRequest& request) {
+  if (request.untrusted) RETURN_IF_ERROR(check_untrusted_request(request));
+  ASSIGN_OR_RETURN(ImageSpec spec, request.image_opts ? parse_image_spec_options(request.name)
+                                                      : parse_image_name(request.name));
+  if (!request.format.empty()) spec.format = request.format;
+  if (!spec.format.empty()) RETURN_IF_ERROR(driver_of_format(spec.format));
+  if (request.writable && (request.force_share || spec.force_share)) {
+    return Error(EINVAL, "force-share=on can only be used with read-only images");
+  }
+  if (request.writable && spec.is_read_only) return Error(EACCES, "Block node is read-only");
+  return spec;
 }
 
 /// Which locks to take depends on the format, so probing takes none, as the original's does.
@@ -61,6 +63,14 @@ Task<Result<const BlockDriver*>> probe(Storage& storage, const std::string& path
   CO_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, storage.open(path, options));
   std::array<std::byte, kSectorSize> head{};
   CO_RETURN_IF_ERROR(co_await file->read(0, head));
+  const std::string_view foreign = probe_foreign_format(head);
+  if (!foreign.empty()) {
+    // Taken for raw, the container itself would be copied, and nobody would be told.
+    co_return Error(ENOTSUP, fmt::format("Unknown driver '{}'", foreign))
+        .with_hint(fmt::format("'{}' looks like an image of the format '{}', which is not "
+                               "supported. The format 'raw' takes the file as it is.",
+                               path, foreign));
+  }
   co_return &probe_driver(head);
 }
 
@@ -102,9 +112,12 @@ OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const O
   options.raw_size = spec.raw_size;
   const LockMode reading = data_file_lock_mode(spec, mode, false);
   const LockMode writing = data_file_lock_mode(spec, mode, true);
-  options.open_data_file = [&storage, override = spec.data_file, cache = mode.cache, reading,
-                            writing](const std::string& name,
-                                     bool writable) -> Result<std::unique_ptr<File>> {
+  const CacheMode node_cache = spec.cache.applied_to(mode.cache);
+  const CacheMode cache =
+      spec.data_file ? spec.data_file->cache.applied_to(node_cache) : node_cache;
+  options.open_data_file = [&storage, override = spec.data_file, cache, reading, writing](
+                               const std::string& name,
+                               bool writable) -> Result<std::unique_ptr<File>> {
     std::string path;
     if (override) {
       path = override->path;
@@ -129,7 +142,13 @@ Task<Result<Layer>> open_layer(Storage& storage, ImageSpec& spec, const OpenMode
   }
   OpenFileOptions file_options;
   file_options.writable = mode.writable;
-  file_options.cache = mode.cache;
+  file_options.cache = spec.file->cache.applied_to(spec.cache.applied_to(mode.cache));
+  if (spec.file->is_native_aio && file_options.cache != CacheMode::kNone &&
+      file_options.cache != CacheMode::kDirectsync) {
+    co_return Error(EINVAL,
+                    "aio=native was specified, but it requires cache.direct=on, which was not "
+                    "specified.");
+  }
   Layer layer;
   if (driver == nullptr) {
     CO_ASSIGN_OR_RETURN(driver, co_await probe(storage, spec.file->path, file_options));
@@ -215,6 +234,7 @@ Task<Result<void>> open_backing_layers(Storage& storage, ImageSpec spec, OpenMod
   std::vector<std::string> paths;
   while (true) {
     paths.push_back(spec.file->path);
+    mode.cache = spec.cache.applied_to(mode.cache);
     Result<std::optional<ImageSpec>> next = backing_spec(spec, layers.back());
     if (!next) co_return within_chain(std::move(next).error(), layers.size(), request);
     layers.back().spec = std::make_unique<ImageSpec>(std::move(spec));

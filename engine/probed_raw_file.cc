@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "formats/driver.h"
+#include "formats/foreign_formats.h"
 #include "formats/registry.h"
 #include "loop/try.h"
 #include "loop/units.h"
@@ -24,7 +25,7 @@ bool touches_head(uint64_t host_offset, std::span<const std::byte> data) {
 Result<void> check_write(Head& head, uint64_t host_offset, std::span<const std::byte> data) {
   const size_t length = std::min<size_t>(data.size(), head.size() - host_offset);
   std::ranges::copy(data.first(length), head.begin() + static_cast<ptrdiff_t>(host_offset));
-  if (probe_driver(head).name() == "raw") return ok();
+  if (probe_driver(head).name() == "raw" && probe_foreign_format(head).empty()) return ok();
   return Error::from_errno(EPERM);
 }
 

@@ -184,6 +184,39 @@ TEST_CASE_METHOD(OpenFixture, "open_image: a relative backing name fails only be
   CHECK(*resolve_backing_name("json:{}", "/a") == "/a");
 }
 
+TEST_CASE("CacheOverride: cache options of a node go before the cache mode") {
+  const auto applied = [](std::optional<bool> direct, std::optional<bool> no_flush) {
+    return CacheOverride{direct, no_flush};
+  };
+  CHECK(applied(true, {}).applied_to(CacheMode::kWriteback) == CacheMode::kNone);
+  CHECK(applied(true, {}).applied_to(CacheMode::kWritethrough) == CacheMode::kDirectsync);
+  CHECK(applied(true, {}).applied_to(CacheMode::kUnsafe) == CacheMode::kNone);
+  CHECK(applied(false, {}).applied_to(CacheMode::kDirectsync) == CacheMode::kWritethrough);
+  CHECK(applied(false, {}).applied_to(CacheMode::kUnsafe) == CacheMode::kUnsafe);
+  CHECK(applied({}, true).applied_to(CacheMode::kWriteback) == CacheMode::kUnsafe);
+  CHECK(applied({}, false).applied_to(CacheMode::kUnsafe) == CacheMode::kWriteback);
+  CHECK(applied({}, {}).applied_to(CacheMode::kUnsafe) == CacheMode::kUnsafe);
+}
+
+TEST_CASE_METHOD(OpenFixture, "open_image: a cache option holds for the file and for the chain") {
+  add_raw("base.raw");
+  add_qcow2("top.qcow2", "base.raw", "raw");
+  // aio=native tells: it needs O_DIRECT.
+  const std::string names =
+      ",file.filename=top.qcow2,backing.driver=raw,backing.file.filename=base.raw";
+  CHECK_THAT(open_opts("driver=qcow2,cache.direct=on,file.aio=native" + names), IsOk());
+  CHECK_THAT(open_opts("driver=qcow2,file.cache.direct=on,file.aio=native" + names), IsOk());
+  CHECK_THAT(open_opts("driver=qcow2,cache.direct=on,backing.file.aio=native" + names), IsOk());
+  const auto needs_direct = [&](const std::string& options) {
+    const auto opened = open_opts(options + names);
+    return !opened &&
+           opened.error().text().find("it requires cache.direct=on") != std::string::npos;
+  };
+  CHECK(needs_direct("driver=qcow2,file.aio=native"));
+  CHECK(needs_direct("driver=qcow2,file.cache.direct=on,backing.file.aio=native"));
+  CHECK(needs_direct("driver=qcow2,cache.direct=on,file.cache.direct=off,file.aio=native"));
+}
+
 TEST_CASE("resolve_backing_name: relative names begin in the overlay's directory") {
   CHECK(*resolve_backing_name("d/e/top", "../base") == "d/e/../base");
   CHECK(*resolve_backing_name("top", "base") == "base");
