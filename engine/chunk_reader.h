@@ -39,7 +39,7 @@ class ChunkReader {
   void split(Chunk& chunk);
 
   /// Memory for the data of one chunk: plan.chunk_capacity bytes.
-  std::span<std::byte> make_buffer();
+  std::span<std::byte> make_buffer() { return make_buffer(plan_.chunk_capacity); }
   std::span<const std::byte> bytes_of(const Piece& piece) const;
   /// What was read, the data runs of the chunk one behind the other.
   std::span<const std::byte> data_bytes(uint64_t buffer_offset, uint64_t length) const {
@@ -55,18 +55,23 @@ class ChunkReader {
     size_t end = 0;
     uint64_t bytes = 0;
   };
+  std::span<std::byte> make_buffer(uint64_t size);
   static Group next_group(const Chunk& chunk, size_t first);
   Result<void> read_group(Chunk& chunk, const Group& group, std::span<std::byte> buffer) const;
   Result<void> read_singly(Chunk& chunk, const Group& group, std::span<std::byte> buffer) const;
   void rescue(Chunk& chunk, const Run& run, std::span<std::byte> buffer) const;
 
   void split_run(Chunk& chunk, const Run& run, uint64_t buffer_offset);
+  bool can_stream(const Chunk& chunk, const Run& run) const;
+  Result<void> stream_run(Chunk& chunk, const Run& run, BlockingFile& target, uint64_t host_base);
+  void take_block_extents(const Chunk& chunk, const Run& run, uint64_t begin, uint64_t end);
   void compress_run(Chunk& chunk, const Run& run, uint64_t buffer_offset);
   /// Tries to let the kernel copy the run, or share it; false: nobody did.
   bool offload(Chunk& chunk, const Run& run, BlockingFile& target, uint64_t host_base);
   void add_zero(Chunk& chunk, uint64_t guest_offset, uint64_t length) const;
-  Result<void> write_pieces(Chunk& chunk, size_t first_piece, BlockingFile& target,
-                            uint64_t host_base) const;
+  void add_data(Chunk& chunk, uint64_t guest_offset, uint64_t length, uint64_t buffer_offset) const;
+  void add_split(Chunk& chunk, uint64_t run_begin, uint64_t buffer_begin);
+  Result<void> write_pieces(Chunk& chunk, BlockingFile& target, uint64_t host_base) const;
 
   const ConvertPlan& plan_;
   IoBuffer buffer_;
@@ -77,6 +82,7 @@ class ChunkReader {
   bool can_clone_ = true;
   std::vector<uint64_t> bitmap_;
   std::vector<SparsePiece> split_;
+  ExtentList block_extents_;
 };
 
 }  // namespace imgconv
