@@ -11,6 +11,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "loop/interrupted_call.h"
 #include "loop/io_buffer.h"
 #include "loop/posix_io.h"
 #include "loop/try.h"
@@ -115,7 +116,9 @@ Result<void> DirectIo::write_bounced(uint64_t host_offset, std::span<const std::
   const uint64_t length =
       std::max(static_cast<uint64_t>(before.st_size), host_offset + data.size());
   if (can_truncate_ && written_end > length) {
-    if (::ftruncate(descriptor_, static_cast<off_t>(length)) < 0) return Error::from_errno(errno);
+    const int cut =
+        until_uninterrupted([&] { return ::ftruncate(descriptor_, static_cast<off_t>(length)); });
+    if (cut < 0) return Error::from_errno(errno);
   }
   return ok();
 }

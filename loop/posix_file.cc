@@ -15,6 +15,7 @@
 #include <cstring>
 #include <utility>
 
+#include "loop/interrupted_call.h"
 #include "loop/io_buffer.h"
 #include "loop/posix_io.h"
 #include "loop/posix_zeroing.h"
@@ -147,7 +148,7 @@ Result<void> PosixFile::discard(uint64_t host_offset, uint64_t length) {
 
 Result<void> PosixFile::flush() {
   if (options_.ignores_flush) return ok();
-  return from_system_call(::fdatasync(descriptor_.get()));
+  return from_system_call(until_uninterrupted([&] { return ::fdatasync(descriptor_.get()); }));
 }
 
 Result<void> PosixFile::sync_if_synchronous() { return options_.is_synchronous ? flush() : ok(); }
@@ -160,10 +161,8 @@ Result<void> PosixFile::truncate(uint64_t new_length) {
     if (new_length > device_length) return Error(EINVAL, "Cannot grow device files");
     return ok();
   }
-  int status = 0;
-  do {
-    status = ::ftruncate(descriptor_.get(), static_cast<off_t>(new_length));
-  } while (status < 0 && errno == EINTR);
+  const int status = until_uninterrupted(
+      [&] { return ::ftruncate(descriptor_.get(), static_cast<off_t>(new_length)); });
   if (status < 0) return Error::from_errno(errno, "Could not resize file");
   return sync_if_synchronous();
 }

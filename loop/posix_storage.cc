@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "loop/file_lock.h"
+#include "loop/interrupted_call.h"
 #include "loop/pool_file.h"
 #include "loop/posix_file.h"
 #include "loop/try.h"
@@ -109,7 +110,8 @@ Result<std::unique_ptr<File>> PosixStorage::create(const std::string& name, Cach
   if (!kind) return Error::from_errno(EINVAL, "Could not resize file");
   // Before the truncation: whoever uses the file must not lose it to our mistake.
   RETURN_IF_ERROR(lock_image_file(descriptor.get(), name, LockMode::kCreate));
-  if (*kind == FileKind::kRegular && ::ftruncate(descriptor.get(), 0) < 0) {
+  const auto empty = [&] { return ::ftruncate(descriptor.get(), 0); };
+  if (*kind == FileKind::kRegular && until_uninterrupted(empty) < 0) {
     return Error::from_errno(errno, "Could not resize file");
   }
   return wrap(std::move(descriptor), name, cache);
@@ -152,7 +154,7 @@ Result<void> PosixStorage::publish(const std::string& name, bool sync) {
 
 Result<void> PosixStorage::sync(const std::string& name) {
   ASSIGN_OR_RETURN(const UniqueFd descriptor, open_named("open", name, O_RDWR));
-  if (::fdatasync(descriptor.get()) < 0) {
+  if (until_uninterrupted([&] { return ::fdatasync(descriptor.get()); }) < 0) {
     return Error::from_errno(errno, fmt::format("Could not flush '{}'", name));
   }
   return ok();

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 
+#include "loop/interrupted_call.h"
 #include "loop/try.h"
 
 namespace imgconv {
@@ -30,12 +31,10 @@ Result<void> from_system_call(int status) {
 }
 
 Result<void> allocate_range(int descriptor, int mode, uint64_t host_offset, uint64_t length) {
-  int status = 0;
-  do {
-    status =
-        ::fallocate(descriptor, mode, static_cast<off_t>(host_offset), static_cast<off_t>(length));
-  } while (status < 0 && errno == EINTR);
-  return from_system_call(status);
+  return from_system_call(until_uninterrupted([&] {
+    return ::fallocate(descriptor, mode, static_cast<off_t>(host_offset),
+                       static_cast<off_t>(length));
+  }));
 }
 
 Result<void> punch_hole(int descriptor, uint64_t host_offset, uint64_t length) {

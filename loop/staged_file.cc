@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "loop/file_lock.h"
+#include "loop/interrupted_call.h"
 #include "loop/try.h"
 
 namespace imgconv {
@@ -127,15 +128,16 @@ Result<UniqueFd> StagedFile::open(int flags) const {
 
 Result<void> StagedFile::link_to(const std::string& path) const {
   const std::string source = descriptor_path(descriptor_);
-  if (::linkat(AT_FDCWD, source.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) < 0) {
-    return Error::from_errno(errno);
-  }
+  const int linked = until_uninterrupted([&] {
+    return ::linkat(AT_FDCWD, source.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW);
+  });
+  if (linked < 0) return Error::from_errno(errno);
   return ok();
 }
 
 Result<void> StagedFile::publish(bool sync) {
   assert(descriptor_.get() >= 0);
-  if (sync && ::fsync(descriptor_.get()) < 0) {
+  if (sync && until_uninterrupted([&] { return ::fsync(descriptor_.get()); }) < 0) {
     return Error::from_errno(errno, fmt::format("Could not flush '{}'", name_));
   }
   if (!has_temporary_name()) {
@@ -151,15 +153,16 @@ Result<void> StagedFile::publish(bool sync) {
     }
   }
   if (has_temporary_name()) {
-    if (::rename(temporary_path_.c_str(), name_.c_str()) < 0) {
-      return could_not_create(errno, name_);
-    }
+    const int renamed =
+        until_uninterrupted([&] { return ::rename(temporary_path_.c_str(), name_.c_str()); });
+    if (renamed < 0) return could_not_create(errno, name_);
     temporary_path_.clear();
   }
   if (!sync) return ok();
   // Without a descriptor of the directory: all of its file system.
-  const int flushed =
-      directory_.is_open() ? ::fsync(directory_.get()) : ::syncfs(descriptor_.get());
+  const int flushed = until_uninterrupted([&] {
+    return directory_.is_open() ? ::fsync(directory_.get()) : ::syncfs(descriptor_.get());
+  });
   if (flushed < 0 && errno != EINVAL) {
     return Error::from_errno(errno, fmt::format("Could not flush the directory of '{}'", name_));
   }

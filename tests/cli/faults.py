@@ -117,6 +117,8 @@ def system_calls_that_are_missing(program):
         Case(program, kind, [], strace("lseek", "error=EINVAL")).works()
         for call, path in (("pread64", "source"), ("pwrite64", None)):
             Case(program, kind, ["--aio", "threads"], strace(call, "error=EINTR", "1+3", path)).works()
+        for call in ("fsync", "ftruncate", "fallocate", "linkat"):
+            Case(program, kind, [], strace(call, "error=EINTR", 1)).works()
         # No file without a name: a temporary one, of which nothing is left either.
         unnamed = strace("openat", "error=EOPNOTSUPP", 2, ".")
         Case(program, kind, [], unnamed).works()

@@ -35,6 +35,7 @@ class Capture {
     off_t position = 0;
     for (;;) {
       const ssize_t count = ::pread(descriptor_, buffer.data(), buffer.size(), position);
+      if (count < 0 && errno == EINTR) continue;
       if (count <= 0) return text;
       text.append(buffer.data(), static_cast<size_t>(count));
       position += count;
