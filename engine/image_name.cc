@@ -142,6 +142,7 @@ Result<FileSpec> take_file(NameOptions options) {
     return Error(EINVAL, fmt::format("Parameter 'locking' does not accept value '{}'", *locking));
   }
   file.is_unlocked = locking == "off";
+  ASSIGN_OR_RETURN(file.is_read_only, take_switch(options, "read-only"));
   const std::optional<std::string> aio = take(options, "aio");
   if (aio && *aio != "threads" && *aio != "native" && *aio != "io_uring") {
     return Error(EINVAL, fmt::format("invalid parameter value: {}", *aio));
@@ -236,6 +237,7 @@ Result<ImageSpec> spec_of_options(NameOptions options, bool is_backing) {
   ASSIGN_OR_RETURN(spec.cache, take_cache(options));
   RETURN_IF_ERROR(take_guest_options(options));
   RETURN_IF_ERROR(take_files(spec, options, is_backing));
+  if (spec.file && spec.file->is_read_only) spec.is_read_only = true;
   RETURN_IF_ERROR(take_backing(spec, options));
   spec.format_options = std::move(options);
   return spec;

@@ -30,6 +30,7 @@ struct FileSpec {
   std::string path;
   /// locking=off.
   bool is_unlocked = false;
+  bool is_read_only = false;
   /// aio=native, which asks for O_DIRECT.
   bool is_native_aio = false;
   CacheOverride cache;
