@@ -20,6 +20,12 @@
 #include "loop/memory_model/model.h"
 #include "loop/try.h"
 
+#if defined(__aarch64__) && !defined(__ARM_FEATURE_ATOMICS)
+// Of libgcc, and in the program only if its atomics are calls (-moutline-atomics): whether these
+// have found LSE.
+extern "C" [[gnu::weak]] bool __aarch64_have_lse_atomics;
+#endif
+
 namespace imgconv {
 namespace {
 
@@ -33,7 +39,8 @@ memory_model::Model model_of(history::Memory memory) {
 #if defined(__aarch64__) && defined(__ARM_FEATURE_ATOMICS)
   return memory_model::Model::kArmv8Lse;
 #elif defined(__aarch64__)
-  return memory_model::Model::kArmv8LlSc;
+  const bool uses_lse = &__aarch64_have_lse_atomics != nullptr && __aarch64_have_lse_atomics;
+  return uses_lse ? memory_model::Model::kArmv8Lse : memory_model::Model::kArmv8LlSc;
 #else
   return memory_model::Model::kX86Tso;
 #endif

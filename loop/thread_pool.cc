@@ -19,7 +19,7 @@ ThreadPool::~ThreadPool() {
     is_stopping_ = true;
   }
   work_available_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
+  for (const pthread_t thread : threads_) pthread_join(thread, nullptr);
   assert(head_ == nullptr);
 }
 
@@ -40,20 +40,30 @@ void ThreadPool::submit(Job& job) {
   }
   if (must_notify) {
     work_available_.notify_one();
-  } else if (threads_.size() < max_threads_) {
-    start_thread();
+  } else if (threads_.size() < max_threads_ && !start_thread() && threads_.empty()) {
+    Job* const only_one = pop();
+    only_one->run();
+    loop_.post(*only_one);
   }
 }
 
-void ThreadPool::start_thread() {
+bool ThreadPool::start_thread() {
   // Signals are for the loop thread: there a handler may interrupt ppoll, here it would only
   // interrupt somebody's I/O.
   sigset_t all_signals;
   sigset_t previous;
   sigfillset(&all_signals);
   pthread_sigmask(SIG_SETMASK, &all_signals, &previous);
-  threads_.emplace_back([this] { work(); });
+  const auto work_on = [](void* pool) -> void* {
+    static_cast<ThreadPool*>(pool)->work();
+    return nullptr;
+  };
+  pthread_t thread{};
+  // RLIMIT_NPROC, a container's limit. std::thread would throw.
+  const bool has_started = pthread_create(&thread, nullptr, work_on, this) == 0;
   pthread_sigmask(SIG_SETMASK, &previous, nullptr);
+  if (has_started) threads_.push_back(thread);
+  return has_started;
 }
 
 void ThreadPool::work() {

@@ -7,9 +7,10 @@
 // and joins.
 #pragma once
 
+#include <pthread.h>
+
 #include <condition_variable>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "loop/aio_context.h"
@@ -25,13 +26,15 @@ class ThreadPool final : public Executor {
   ThreadPool& operator=(const ThreadPool&) = delete;
   ~ThreadPool() override;
 
+  /// With fewer threads than wanted if the system has no more; without any the job runs here.
   void submit(Job& job) override;
   unsigned max_threads() const { return max_threads_; }
 
  private:
   void work();
   Job* pop();
-  void start_thread();
+  /// False: the system has none left.
+  bool start_thread();
 
   AioContext& loop_;
   const unsigned max_threads_;
@@ -48,7 +51,7 @@ class ThreadPool final : public Executor {
   bool is_stopping_ = false;
 
   // Loop thread only.
-  std::vector<std::thread> threads_;
+  std::vector<pthread_t> threads_;
 };
 
 }  // namespace imgconv

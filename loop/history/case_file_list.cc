@@ -10,9 +10,9 @@ constexpr Case kCases[] = {
      "read-modify-writes, and passes the barrier of aio_notify. The loop announces and looks as"
      " in V3, at the list's head.",
      {"PATCH v2 util/async: Add memory barrier to aio_ctx_prepare", "2020", ""},
-     "qemu-img convert hangs in about half of the runs on a Hi1616 with 96 cores, after 3 to 20"
-     " runs on a ThunderX2, in the first run on a Hi1620; main thread in ppoll(-1), workers "
-     "gone. Never on x86.",
+     "qemu-img convert -f qcow2 -O qcow2 on aarch64: the main thread hangs in the main loop, "
+     "highly reproducible. Not on x86. A running machine is not affected, since there is always "
+     "some timer or a later worker that wakes its main thread.",
      {"loop", "worker"},
      R"(C V4_prepare
 { nm=0; flags=0; list=0; }

@@ -47,6 +47,7 @@ inline constexpr NotifyMeOptions kV3BothPatches{.withdraw = Withdraw::kMark,
                                                 .program_ends_with_check = true};
 inline constexpr NotifyMeOptions kV3AllSeqCst{.look_order = std::memory_order_seq_cst,
                                               .notify = Notify::kLoadSeqCst};
+inline constexpr NotifyMeOptions kV3Padded{.is_padded = true};
 inline constexpr NotifyMeOptions kV3Always{.notify = Notify::kAlways};
 inline constexpr NotifyMeOptions kV3GccSync{.announce = Announce::kGccSyncOr};
 inline constexpr NotifyMeOptions kV3ReleaseThenFence{.announce = Announce::kAdd,
@@ -116,7 +117,7 @@ void visit_catalogue(Visitor visitor) {
   visitor.template operator()<NotifyMe<Sync, kV3BothPatches>>("V3e_asposted");
   visitor.template operator()<NotifyMe<Sync, kV3AllSeqCst>>("V3e_sc");
   // A red herring: padding changes no order.
-  visitor.template operator()<NotifyMe<Sync, kV3>>("V3f_padding");
+  visitor.template operator()<NotifyMe<Sync, kV3Padded>>("V3f_padding");
   visitor.template operator()<NotifyMe<Sync, kV3Always>>("V3g_always");
   visitor.template operator()<NotifyMe<Sync, kV3GccSync>>("V3h_sync_gcc");
   visitor.template operator()<NotifyMe<Sync, kV3ReleaseThenFence>>("V3i_relfence");

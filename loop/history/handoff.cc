@@ -123,12 +123,6 @@ class Handoff {
 
   void delay(Random& random) { spin_steps(random.below(options_.max_delay)); }
 
-  static unsigned length_of(const Job* job) {
-    unsigned length = 0;
-    for (; job != nullptr; job = job->next) ++length;
-    return length;
-  }
-
   const HandoffOptions& options_;
   LoopProtocol& protocol_;
   const std::optional<Pinning> pinning_;

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "loop/history/pinning.h"
+#include "loop/history/requests.h"
 #include "loop/timer.h"
 
 namespace imgconv::history {
@@ -19,12 +20,6 @@ size_t worker_index(size_t workers) {
   static std::atomic<size_t> threads{0};
   thread_local const size_t index = threads.fetch_add(1, std::memory_order_relaxed);
   return index % workers;
-}
-
-uint64_t length_of(const Job* job) {
-  uint64_t jobs = 0;
-  for (; job != nullptr; job = job->next) ++jobs;
-  return jobs;
 }
 
 }  // namespace

@@ -57,6 +57,8 @@ struct NotifyMeOptions {
   bool check_looks = false;
   Schedule schedule = Schedule::kExchange;
   Notify notify = Notify::kFenceThenLoad;
+  /// Keeps the list's lock off the cache line of notify_me, where QEMU had both.
+  bool is_padded = false;
   /// The case file's program begins with the check() of the round before.
   bool program_begins_with_check = false;
   /// The case file's program goes on to check().
@@ -212,15 +214,16 @@ class NotifyMe {
     return true;
   }
 
-  // Each word on a cache line of its own, as far as a machine's behaviour depends on that.
+  // Words that race are on cache lines of their own; what shares the line of notify_me is as QEMU
+  // had it.
   alignas(64) Word notify_me_{0};
+  alignas(kOptions.is_padded ? 64 : alignof(ExchangeLock<Sync>)) ExchangeLock<Sync> list_lock_;
   // bh->scheduled, the head of the one-shot list, or the head of the list of 5.0.
   alignas(64) Word pending_{0};
   alignas(64) Word flags_{0};
   // The eventfd's counter, as far as the case file has it.
   Word signalled_{0};
   ExchangeLock<Sync> mutex_;
-  ExchangeLock<Sync> list_lock_;
   alignas(64) JobStack jobs_;
 };
 

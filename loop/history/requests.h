@@ -40,6 +40,13 @@ class JobList {
   Job* tail_ = nullptr;
 };
 
+/// Of jobs linked by `next`.
+inline unsigned length_of(const Job* job) {
+  unsigned length = 0;
+  for (; job != nullptr; job = job->next) ++length;
+  return length;
+}
+
 using JobStack = Inbox<Job>;
 
 template <class Sync>

@@ -30,7 +30,8 @@ void wake(std::atomic<uint32_t>& word) {
 
 std::optional<StateCopy> StateMailbox::ask(int64_t limit_ns) {
   // Carries nothing; the observer only has to see that it changed.
-  const uint32_t question = asked_.fetch_add(1, std::memory_order_relaxed) + 1;
+  const uint32_t question =
+      (asked_.fetch_add(kOneQuestion, std::memory_order_relaxed) + kOneQuestion) & ~kStopped;
   wake(asked_);
   const int64_t deadline_ns = steady_clock_ns() + limit_ns;
   // Sees the words that answer() published.
@@ -41,7 +42,6 @@ std::optional<StateCopy> StateMailbox::ask(int64_t limit_ns) {
     wait_while(answered_, answered, &limit);
   }
   StateCopy copy;
-  copy.has_undelivered = has_undelivered_;
   for (uint32_t i = 0; i < std::min<size_t>(word_count_, kMaxWords); ++i) {
     copy.words.push_back({words_[i].name.data(), words_[i].value});
   }
@@ -51,7 +51,7 @@ std::optional<StateCopy> StateMailbox::ask(int64_t limit_ns) {
 bool StateMailbox::wait_for_question() {
   for (;;) {
     const uint32_t asked = asked_.load(std::memory_order_relaxed);
-    if (asked == kStopped) return false;
+    if ((asked & kStopped) != 0) return false;
     // Its own word.
     if (asked != answered_.load(std::memory_order_relaxed)) return true;
     wait_while(asked_, asked, nullptr);
@@ -67,14 +67,13 @@ void StateMailbox::answer(const ProtocolState& state) {
     word.name.copy(copy.name.data(), kMaxNameLength - 1);
     copy.value = word.value;
   }
-  has_undelivered_ = state.has_undelivered;
   // Publishes the words above to ask().
-  answered_.store(asked_.load(std::memory_order_relaxed), std::memory_order_release);
+  answered_.store(asked_.load(std::memory_order_relaxed) & ~kStopped, std::memory_order_release);
   wake(answered_);
 }
 
 void StateMailbox::stop() {
-  asked_.store(kStopped, std::memory_order_relaxed);
+  asked_.fetch_or(kStopped, std::memory_order_relaxed);
   wake(asked_);
 }
 

@@ -22,7 +22,6 @@ struct StateCopy {
     uint64_t value = 0;
   };
   std::vector<Word> words;
-  bool has_undelivered = false;
 };
 
 class StateMailbox {
@@ -42,20 +41,21 @@ class StateMailbox {
  private:
   static constexpr size_t kMaxWords = 8;
   static constexpr size_t kMaxNameLength = 24;
-  static constexpr uint32_t kStopped = ~uint32_t{0};
+  static constexpr uint32_t kStopped = 1;
+  static constexpr uint32_t kOneQuestion = 2;
 
   struct Word {
     std::array<char, kMaxNameLength> name;
     uint64_t value;
   };
 
-  /// Counts questions; kStopped is the last. The numbers are the futexes of both sides.
+  /// Counts questions in steps of kOneQuestion; the bit kStopped says that nobody answers any more.
+  /// The numbers are the futexes of both sides.
   std::atomic<uint32_t> asked_{0};
   std::atomic<uint32_t> answered_{0};
   // Written by the observer, published by answered_.
   uint32_t word_count_ = 0;
   std::array<Word, kMaxWords> words_{};
-  bool has_undelivered_ = false;
 };
 
 class StateObserver {

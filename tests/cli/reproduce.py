@@ -169,16 +169,31 @@ def arm_bug_hangs_under_armv8_only(program):
     return None
 
 
+# The case file under --memory armv8.
+HANGS = """V1 V2_both V2_fixM_only V3 V3_poll V3_oneshot V3_zhengui V3c_asposted V3d_asposted
+    V3e_asposted V3f_padding V3k_cppmem1 V3k_cppmem2 V4_prepare V4_poll V4a_poll V5_noMfence
+    V5_noKfence V7_old V8_old""".split()
+# Wake-ups get lost, but mostly the next completion brings them along.
+MAY_HANG = ["V2_fixK_only", "V10_2014"]
+# V9_old takes LDAPR, V11_accept_store a compiler that nobody has.
+NEVER = """V2_fixed V3a_mutex V3b_smp_mb V3b_poll V3e_sc V3g_always V3h_sync_gcc V3i_relfence
+    V3k_cppmem3 V4a_prepare V5 V6_pending V6_list V7_fixed V8_fixed V9_old V9_fixed V10_rmw
+    V11_accept_store V11_sleep current""".split()
+
+
 def patches_behave_as_reported(program):
-    for patch in ("V3b_smp_mb", "V3a_mutex", "V5"):
-        expect(program.run("--protocol", patch, "--iterations", "10", "--memory", "armv8"), 0)
-    for patch in ("V3c_asposted", "V3e_asposted", "V3_poll", "V4_prepare", "V5_noMfence"):
-        expect_hang(program, patch, "--memory", "armv8")
+    said = program.run("--protocol", "V99").stderr
+    known = re.search("It is one of: (.*), all", said).group(1).split(", ")
+    assert sorted(known) == sorted(HANGS + MAY_HANG + NEVER), known
+    for protocol in HANGS:
+        expect_hang(program, protocol, "--memory", "armv8")
+    for protocol in NEVER:
+        expect(program.run("--protocol", protocol, "--iterations", "5", "--memory", "armv8"), 0)
 
 
 def matrix_holds_no_contradiction(program):
     """What the explorer forbids is not seen, whatever the protocol; much of the rest is."""
-    result = expect(program.run("--protocol", "all", "--iterations", "3", "--output", "json"),
+    result = expect(program.run("--protocol", "all", "--iterations", "1", "--output", "json"),
                     HANG_SEEN)
     rows = json.loads(result.stdout)
     assert {row["protocol"] for row in rows} >= {"V1", "V3", "V9_old", "V11_sleep", "current"}

@@ -38,7 +38,6 @@ class ScriptedProtocol final : public LoopProtocol {
   ProtocolState state() const override {
     ProtocolState state;
     state.words = {{"notify_me", 1}, {"scheduled", 7}};
-    state.has_undelivered = true;
     return state;
   }
   Job* rescue() override { return jobs_.drain(); }
@@ -154,7 +153,6 @@ TEST_CASE("StateMailbox: another process asks for the words, as often as it like
     REQUIRE(state->words.size() == 2);
     CHECK(state->words[0].name == "notify_me");
     CHECK(state->words[1].value == 7);
-    CHECK(state->has_undelivered);
   }
   ::close(ends[1]);
   int status = 0;
@@ -164,6 +162,13 @@ TEST_CASE("StateMailbox: another process asks for the words, as often as it like
 TEST_CASE("StateMailbox: nobody answers", "[loop][history]") {
   StateMailbox mailbox;
   CHECK_FALSE(mailbox.ask(/*limit_ns=*/1000));
+}
+
+TEST_CASE("StateMailbox: a question that comes too late does not undo the end", "[loop][history]") {
+  StateMailbox mailbox;
+  mailbox.stop();
+  CHECK_FALSE(mailbox.ask(/*limit_ns=*/1000));
+  CHECK_FALSE(mailbox.wait_for_question());
 }
 
 }  // namespace imgconv::history

@@ -1,8 +1,13 @@
 #include "loop/thread_pool.h"
 
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <cstdio>
 #include <memory>
 #include <mutex>
 #include <numeric>
@@ -53,7 +58,36 @@ class LoggingJob final : public Job {
   int& completed_;
 };
 
+/// No thread can be started any more. Root has no limit.
+bool use_up_threads() {
+  const rlimit none{0, 0};
+  constexpr uid_t kNobody = 65534;
+  if (::geteuid() == 0 && ::setresuid(kNobody, kNobody, kNobody) != 0) return false;
+  return ::setrlimit(RLIMIT_NPROC, &none) == 0;
+}
+
 }  // namespace
+
+TEST_CASE("ThreadPool: without a thread to be had the jobs run on the loop thread",
+          "[loop][thread_pool]") {
+  std::fflush(nullptr);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (!use_up_threads()) ::_exit(1);
+    AioContext loop;
+    ThreadPool pool(loop, 2);
+    const auto is_here = [](Executor& executor, AioContext& home) -> Task<bool> {
+      const bool is_on_loop = co_await run_on(executor, [&home] { return home.is_loop_thread(); });
+      co_return is_on_loop;
+    };
+    const bool was_first_here = run(loop, is_here(pool, loop));
+    const bool was_second_here = run(loop, is_here(pool, loop));
+    ::_exit(was_first_here && was_second_here ? 0 : 2);
+  }
+  int status = -1;
+  CHECK(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+}
 
 TEST_CASE("ThreadPool: a completion wakes the sleeping loop, many rounds", "[loop][thread_pool]") {
   AioContext loop;

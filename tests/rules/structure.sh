@@ -32,10 +32,7 @@ while IFS= read -r file; do
 done < <(find loop formats engine cmd tests -name '*.h' -o -name '*.cc' | sort)
 for file in loop formats engine tests images; do
   lines=$(wc -l <"$file/README.md") || failed=1
-  limit=150
-  # It also tells the story of the hang.
-  [ "$file" = loop ] && limit=250
-  [ "$lines" -le "$limit" ] || complain "$file/README.md has $lines lines, more than $limit"
+  [ "$lines" -le 150 ] || complain "$file/README.md has $lines lines, more than 150"
 done
 
 if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
