@@ -30,26 +30,31 @@ Task<Result<void>> release_l1(const Metadata& metadata, HostClusters place) {
   co_return ok();
 }
 
-/// From raised refcounts to the table that shows why. The last of `snapshots` is the new one;
-/// `place` is where its L1 table went.
-Task<Result<void>> publish(Writer& writer, std::span<const L1Entry> l1,
-                           std::vector<Snapshot>& snapshots, HostClusters& place) {
+/// What an L1 table and a snapshot table that shows it need, in the file; nothing leads to them.
+struct Prepared {
+  HostClusters l1_place;
+  NewSnapshotTable table;
+};
+
+/// After raised refcounts. The last of `snapshots` is the new one. `prepared` is filled as far as
+/// it gets.
+Task<Result<void>> prepare(Writer& writer, std::span<const L1Entry> l1,
+                           std::vector<Snapshot>& snapshots, Prepared& prepared) {
   const Metadata metadata = writer.metadata();
   const Header& header = metadata.header;
-  CO_ASSIGN_OR_RETURN(place, co_await write_new_l1(metadata, l1, header.l1_entries));
-  snapshots.back().l1_table_offset = HostOffset(place.first << header.cluster_bits);
+  CO_ASSIGN_OR_RETURN(prepared.l1_place, co_await write_new_l1(metadata, l1, header.l1_entries));
+  snapshots.back().l1_table_offset = HostOffset(prepared.l1_place.first << header.cluster_bits);
   CO_RETURN_IF_ERROR(co_await flush_refcounts(metadata));
   // Before the snapshot exists: whoever trusted a copied bit afterwards would write into it.
   CO_RETURN_IF_ERROR(co_await update_copied_bits(metadata));
   CO_RETURN_IF_ERROR(co_await writer.flush(true));
-  CO_RETURN_IF_ERROR(co_await store_snapshot_table(metadata, snapshots));
-  CO_RETURN_IF_ERROR(co_await flush_refcounts(metadata));
+  CO_ASSIGN_OR_RETURN(prepared.table, co_await write_snapshot_table(metadata, snapshots));
   co_return ok();
 }
 
-Task<Result<void>> unpublish(Writer& writer, L1References& references, HostClusters place) {
+Task<Result<void>> undo(Writer& writer, L1References& references, HostClusters l1_place) {
   const Metadata metadata = writer.metadata();
-  CO_RETURN_IF_ERROR(co_await release_l1(metadata, place));
+  CO_RETURN_IF_ERROR(co_await release_l1(metadata, l1_place));
   CO_RETURN_IF_ERROR(co_await references.take_back());
   CO_RETURN_IF_ERROR(co_await update_copied_bits(metadata));
   CO_RETURN_IF_ERROR(co_await writer.flush(true));
@@ -99,16 +104,19 @@ Task<Result<void>> create_snapshot(Writer& writer, std::vector<Snapshot>& snapsh
     static_cast<void>(flushed);
     co_return done;
   }
-  HostClusters place;
-  done = co_await publish(writer, l1, longer, place);
-  if (done) {
-    snapshots = std::move(longer);
-    co_return ok();
+  Prepared prepared;
+  done = co_await prepare(writer, l1, longer, prepared);
+  if (!done) {
+    // The first error is the one to tell; what cannot be undone is a leak.
+    const Result<void> undone = co_await undo(writer, references, prepared.l1_place);
+    static_cast<void>(undone);
+    co_return done;
   }
-  // The first error is the one to tell; what cannot be undone is a leak.
-  const Result<void> undone = co_await unpublish(writer, references, place);
-  static_cast<void>(undone);
-  co_return done;
+  // From here on the file may have the snapshot, whatever an error says: its counts stay.
+  CO_RETURN_IF_ERROR(co_await switch_snapshot_table(metadata, prepared.table));
+  CO_RETURN_IF_ERROR(co_await flush_refcounts(metadata));
+  snapshots = std::move(longer);
+  co_return ok();
 }
 
 Task<Result<void>> apply_snapshot(Writer& writer, const std::vector<Snapshot>& snapshots,

@@ -73,33 +73,46 @@ SnapshotPointer snapshot_pointer(uint32_t count, HostOffset table_offset) {
   return pointer;
 }
 
-Task<Result<void>> store_snapshot_table(const Metadata& metadata,
-                                        std::span<const Snapshot> snapshots) {
-  Header& header = metadata.header;
+Task<Result<NewSnapshotTable>> write_snapshot_table(const Metadata& metadata,
+                                                    std::span<const Snapshot> snapshots) {
+  const Header& header = metadata.header;
   CO_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, snapshot_table_bytes(snapshots));
   CO_ASSIGN_OR_RETURN(const SnapshotTable old,
                       co_await read_snapshot_table(metadata.io.file(), header));
-  const HostClusters old_place = metadata.clusters_of(header.snapshot_table_offset, old.size);
-  HostClusters place;
-  if (!bytes.empty()) {
-    CO_ASSIGN_OR_RETURN(place, co_await metadata.allocator.allocate_contiguous(
-                                   clusters_for(bytes.size(), header.cluster_bits).value()));
-    metadata.allocator.protected_clusters().add(place, MetadataKind::kSnapshotTable);
-    CO_RETURN_IF_ERROR(co_await flush_refcounts(metadata));
-    CO_RETURN_IF_ERROR(co_await metadata.io.write_one(place.first << header.cluster_bits, bytes));
-    CO_RETURN_IF_ERROR(co_await barrier(metadata));
-  }
-  const auto count = static_cast<uint32_t>(snapshots.size());
-  const HostOffset offset(place.first << header.cluster_bits);
-  const SnapshotPointer pointer = snapshot_pointer(count, offset);
+  NewSnapshotTable table;
+  table.count = static_cast<uint32_t>(snapshots.size());
+  table.old_place = metadata.clusters_of(header.snapshot_table_offset, old.size);
+  if (bytes.empty()) co_return table;
+  CO_ASSIGN_OR_RETURN(table.place, co_await metadata.allocator.allocate_contiguous(
+                                       clusters_for(bytes.size(), header.cluster_bits).value()));
+  metadata.allocator.protected_clusters().add(table.place, MetadataKind::kSnapshotTable);
+  CO_RETURN_IF_ERROR(co_await flush_refcounts(metadata));
+  CO_RETURN_IF_ERROR(
+      co_await metadata.io.write_one(table.place.first << header.cluster_bits, bytes));
+  CO_RETURN_IF_ERROR(co_await barrier(metadata));
+  co_return table;
+}
+
+Task<Result<void>> switch_snapshot_table(const Metadata& metadata, NewSnapshotTable table) {
+  Header& header = metadata.header;
+  const HostOffset offset(table.place.first << header.cluster_bits);
+  const SnapshotPointer pointer = snapshot_pointer(table.count, offset);
   CO_RETURN_IF_ERROR(co_await metadata.io.write_one(kSnapshotPointerOffset, pointer));
   CO_RETURN_IF_ERROR(co_await barrier(metadata));
-  header.snapshot_count = count;
+  header.snapshot_count = table.count;
   header.snapshot_table_offset = offset;
-  if (old_place.clusters != 0) {
-    metadata.allocator.protected_clusters().remove_at(old_place.first);
-    CO_RETURN_IF_ERROR(co_await metadata.allocator.release_unused(old_place));
+  if (table.old_place.clusters != 0) {
+    metadata.allocator.protected_clusters().remove_at(table.old_place.first);
+    CO_RETURN_IF_ERROR(co_await metadata.allocator.release_unused(table.old_place));
   }
+  co_return ok();
+}
+
+Task<Result<void>> store_snapshot_table(const Metadata& metadata,
+                                        std::span<const Snapshot> snapshots) {
+  CO_ASSIGN_OR_RETURN(const NewSnapshotTable table,
+                      co_await write_snapshot_table(metadata, snapshots));
+  CO_RETURN_IF_ERROR(co_await switch_snapshot_table(metadata, table));
   co_return ok();
 }
 

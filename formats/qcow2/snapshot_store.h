@@ -26,8 +26,23 @@ using SnapshotPointer = std::array<std::byte, 12>;
 /// The bytes there.
 SnapshotPointer snapshot_pointer(uint32_t count, HostOffset table_offset);
 
-/// The file has this table instead of its own when it returns: the new one is written elsewhere,
-/// then the header's pointer changes in one write. Updates the header.
+/// A table in the file that nothing leads to yet.
+struct NewSnapshotTable {
+  uint32_t count = 0;
+  /// None for a table without entries.
+  HostClusters place;
+  /// Of the table that it replaces.
+  HostClusters old_place;
+};
+
+/// After an error the image is as it was, but for leaks.
+Task<Result<NewSnapshotTable>> write_snapshot_table(const Metadata& metadata,
+                                                    std::span<const Snapshot> snapshots);
+/// The header's pointer changes in one write. Updates the header. After an error the file may have
+/// either table: what both refer to must stay counted.
+Task<Result<void>> switch_snapshot_table(const Metadata& metadata, NewSnapshotTable table);
+
+/// Both: the file has this table instead of its own when it returns.
 Task<Result<void>> store_snapshot_table(const Metadata& metadata,
                                         std::span<const Snapshot> snapshots);
 
