@@ -154,7 +154,7 @@ def flag_of_2015_hangs_here(program):
 
 
 def arm_bug_hangs_under_armv8_only(program):
-    expect(program.run("--protocol", "V3", "--iterations", "50"), 0)
+    expect(program.run("--protocol", "V3", "--iterations", "20"), 0)
     result = expect(program.run("--protocol", "V3", "--iterations", "20", "--memory", "armv8"),
                     HANG_SEEN)
     if not program.can_prove:
@@ -188,7 +188,7 @@ def patches_behave_as_reported(program):
     for protocol in HANGS:
         expect_hang(program, protocol, "--memory", "armv8")
     for protocol in NEVER:
-        expect(program.run("--protocol", protocol, "--iterations", "5", "--memory", "armv8"), 0)
+        expect(program.run("--protocol", protocol, "--iterations", "3", "--memory", "armv8"), 0)
 
 
 def matrix_holds_no_contradiction(program):
@@ -401,7 +401,7 @@ def debugger_is_asked_once(program):
         script.write("#!/bin/sh\necho of itself\necho\necho 'Thread 1 (LWP 7):'\n"
                      "echo '#0  where_it_hangs ()'\n")
     os.chmod(os.path.join(tools, "gdb"), 0o755)
-    arguments = ["--protocol", "V1", "--iterations", "20"]
+    arguments = ["--protocol", "V1", "--iterations", "8"]
     output = expect(program.run(*arguments, path=tools), HANG_SEEN).stdout
     shutil.rmtree(tools)
     assert len(re.findall("s  HUNG at ", output)) >= 2, output
