@@ -23,9 +23,13 @@ namespace {
 struct SalvagedEntry {
   Snapshot snapshot;
   uint32_t stated_extra_size = 0;
-  /// Bytes in the file.
+  /// Bytes in the file, and in a table that is written anew.
   uint64_t size = 0;
+  uint64_t kept_size = 0;
 };
+
+/// Entries that are cut may stand in a table that is too long; how much too long is our limit.
+constexpr uint64_t kMaxCutTableBytes = 2 * kMaxSnapshotTableBytes;
 
 /// Of too much extra data only the part that is known is kept.
 Task<Result<SalvagedEntry>> read_entry(CheckContext& context, HostOffset offset) {
@@ -49,6 +53,7 @@ Task<Result<SalvagedEntry>> read_entry(CheckContext& context, HostOffset offset)
                       parse_snapshot_table(bytes, 1, context.header.guest_size()));
   entry.snapshot = std::move(table.snapshots.front());
   entry.size = text_offset + text_size - offset;
+  entry.kept_size = bytes.size();
   co_return entry;
 }
 
@@ -97,6 +102,7 @@ Task<Result<SalvagedSnapshots>> salvage_snapshots(CheckContext& context) {
   const uint32_t count = limit_count(context, salvaged);
   std::vector<Snapshot>& snapshots = salvaged.table.snapshots;
   uint64_t& position = salvaged.table.size;
+  uint64_t kept_size = 0;
   for (uint32_t i = 0; i < count; ++i) {
     const uint64_t begin = round_up(position, 8);
     CO_ASSIGN_OR_RETURN(SalvagedEntry entry,
@@ -107,7 +113,8 @@ Task<Result<SalvagedSnapshots>> salvage_snapshots(CheckContext& context) {
                       entry.stated_extra_size, kMaxSnapshotExtraBytes));
       ++salvaged.corruptions;
     }
-    if (begin + entry.size > kMaxSnapshotTableBytes) {
+    kept_size = round_up(kept_size, 8) + entry.kept_size;
+    if (kept_size > kMaxSnapshotTableBytes || begin + entry.size > kMaxCutTableBytes) {
       context.say(fmt::format("Discarding {} overhanging snapshots (snapshot table is too big)",
                               count - i));
       salvaged.corruptions += count - i;

@@ -1,5 +1,6 @@
 // check -r: what is repaired, and that a crash in the middle leaves nothing worse. The genuine tool
 // is the judge of the results in tests/cli/repair_differential.py.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <map>
@@ -198,6 +199,30 @@ TEST_CASE("repair: snapshot entries are completed, and too much of them is dropp
   REQUIRE(snapshots.size() == 2);
   CHECK(snapshots[0].vm_state_size == 77);
   CHECK(snapshots[1].name == "second");
+}
+
+TEST_CASE("repair: an entry of the snapshot table counts as it will be, not as long as it was",
+          "[formats][qcow2]") {
+  BuilderSnapshot large;
+  large.id = std::string(65535, 'i');
+  large.name = std::string(65535, 'n');
+  BuilderSnapshot excessive;
+  excessive.extra_data_size = 120000;
+  Qcow2Builder builder = two_clusters();
+  // 511 entries of 131136 bytes leave 98368 of the 64 MiB that a table may have.
+  for (int i = 0; i < 511; ++i) builder.snapshot(large);
+  MemStorage storage;
+  storage.add(kName, Qcow2Builder(builder).snapshot(excessive).bytes());
+  const Lines lines = repair_fully(storage);
+  REQUIRE_FALSE(lines.empty());
+  CHECK(lines[0] ==
+        "Discarding too much extra metadata in snapshot table entry 511 (120000 > 1024)");
+  CHECK_FALSE(std::ranges::any_of(
+      lines, [](const std::string& line) { return line.find("overhanging") != line.npos; }));
+  test::Qcow2Disk disk;
+  disk.storage.add(test::Qcow2Disk::kName, storage.bytes(kName));
+  disk.open(false);
+  CHECK(disk.image->info().snapshots.size() == 512);
 }
 
 TEST_CASE("repair: the dirty and the corrupt bit go when all is well", "[formats][qcow2]") {

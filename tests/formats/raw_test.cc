@@ -102,6 +102,20 @@ TEST_CASE("raw: the virtual size is rounded up and the rest of the sector is zer
   CHECK(map_all(*image) == Lines{"data 0+1000", "zero 1000+24"});
 }
 
+TEST_CASE("raw: past O_DIRECT the last block of the file counts as data to its end",
+          "[formats][raw]") {
+  MemStorage storage;
+  test::MemFileTraits traits;
+  traits.request_alignment = 4096;
+  test::MemContent& content = storage.add("disk", traits);
+  REQUIRE_THAT(content.truncate(65536), IsOk());
+  REQUIRE_THAT(content.write(65536, pattern(0, 4096)), IsOk());
+  REQUIRE_THAT(content.truncate(65536 + 1000), IsOk());
+  const auto image = open(storage);
+  CHECK(image->info().virtual_size == 65536 + 1024);
+  CHECK(map_all(*image) == Lines{"zero 0+65536", "data 65536+1024"});
+}
+
 TEST_CASE("raw: a hole at the end and the rest of the sector are one extent", "[formats][raw]") {
   MemStorage storage;
   REQUIRE_THAT(storage.content("disk").truncate(10000), IsOk());
