@@ -112,14 +112,14 @@ def zeros_are_not_read(program):
 
 
 def large_write(trace):
-    """The second write of half a MiB or more: which of its thread's it is, and how long."""
+    """The second write of 128 KiB or more: which of its thread's it is, and how long."""
     counts, found = {}, 0
     with open(trace, encoding="utf-8", errors="replace") as file:
         for line in file:
             process = line.split()[0]
             write = re.search(r"pwrite64\(.*, (\d+), \d+(\)| <)", line)
             counts[process] = counts.get(process, 0) + bool(write)
-            found += bool(write) and int(write.group(1)) >= 1 << 19
+            found += bool(write) and int(write.group(1)) >= 1 << 17
             if found == 2:
                 return counts[process], int(write.group(1))
     raise AssertionError("no large writes")
