@@ -23,7 +23,7 @@ constexpr uint64_t kBatchBytes = 2 * kMiB;
 constexpr size_t kBatchPieces = 1024;
 /// Plain data is read in pieces that stay in the cache. Compressed clusters are not cut: each piece
 /// would decode the cluster again.
-constexpr uint64_t kPieceBytes = 256 * kKiB;
+constexpr uint64_t kPieceBytes = 128 * kKiB;
 /// Ranges in which there is nothing to read count as progress at the latest after so many bytes.
 constexpr uint64_t kSettleBytes = 1 * kGiB;
 

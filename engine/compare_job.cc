@@ -11,9 +11,8 @@
 namespace imgconv {
 namespace {
 
-/// Both sides of a group stay in the core's cache (2 MiB in PERFORMANCE.md) between read and
-/// compare.
-constexpr uint64_t kGroupBytes = 256 * kKiB;
+/// Both sides of a group stay in the core's cache between read and compare (tests/bench/README.md).
+constexpr uint64_t kGroupBytes = 128 * kKiB;
 
 bool is_same(std::span<const std::byte> a, std::span<const std::byte> b) {
   return std::memcmp(a.data(), b.data(), a.size()) == 0;
