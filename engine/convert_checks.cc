@@ -49,6 +49,7 @@ Task<Result<void>> ConvertChecks::verify(Storage& storage, ImageChain& target, M
   request.cache = options_->target_cache;
   // Our own lock is on it.
   request.force_share = true;
+  request.incomplete_size = target.virtual_size();
   const std::vector<ContentRecord> records = witness_->take_records();
   CO_RETURN_IF_ERROR(co_await verify_target(storage, target, request, records, messages));
   co_return ok();

@@ -143,7 +143,9 @@ Task<Result<std::unique_ptr<ImageChain>>> open_target(Storage& storage,
   request.writable = true;
   request.may_resize = prepared.create.has_value();
   request.cache = options.target_cache;
-  request.accept_incomplete = prepared.create && prepared.create->options.is_incomplete;
+  if (prepared.create && prepared.create->options.is_incomplete) {
+    request.incomplete_size = round_up(prepared.create->options.virtual_size, kSectorSize);
+  }
   CO_ASSIGN_OR_RETURN(std::unique_ptr<ImageChain> chain,
                       co_await open_image(storage, request, messages));
   co_return chain;

@@ -30,7 +30,7 @@ struct OpenMode {
   bool for_check = false;
   bool metadata_only = false;
   bool refuse_truncated = false;
-  bool accept_incomplete = false;
+  std::optional<uint64_t> incomplete_size;
   std::optional<ImageLimits> limits;
   /// The format is known, but only from a guess when the layer was opened before.
   bool was_guessed_raw = false;
@@ -105,7 +105,7 @@ OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const O
   options.for_check = mode.for_check;
   options.metadata_only = mode.metadata_only;
   options.refuse_truncated = mode.refuse_truncated;
-  options.accept_incomplete = mode.accept_incomplete;
+  options.incomplete_size = mode.incomplete_size;
   options.limits = mode.limits;
   options.executor = &storage.executor();
   options.raw_offset = spec.raw_offset;
@@ -229,7 +229,7 @@ Task<Result<void>> open_backing_layers(Storage& storage, ImageSpec spec, OpenMod
                                        const ImageRequest& request, std::vector<Layer>& layers,
                                        Messages& messages) {
   mode.writable = false;
-  mode.accept_incomplete = false;
+  mode.incomplete_size.reset();
   mode.for_check = false;
   std::vector<std::string> paths;
   while (true) {
@@ -286,7 +286,7 @@ Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const Ima
   mode.for_check = request.for_check;
   mode.metadata_only = request.metadata_only;
   mode.refuse_truncated = request.refuse_truncated;
-  mode.accept_incomplete = request.accept_incomplete;
+  mode.incomplete_size = request.incomplete_size;
   mode.limits = request.untrusted;
 
   Result<Layer> top = co_await open_layer(storage, *spec, mode, messages);

@@ -36,7 +36,8 @@ struct ImageRequest {
   bool metadata_only = false;
   /// As in OpenImageOptions, for every layer.
   bool refuse_truncated = false;
-  bool accept_incomplete = false;
+  /// As there, for the top layer.
+  std::optional<uint64_t> incomplete_size;
   /// The image comes from a stranger (engine/untrusted.h).
   std::optional<ImageLimits> untrusted;
   /// Begin errors with "Could not open 'NAME': ".

@@ -6,16 +6,6 @@
 #include "loop/try.h"
 
 namespace imgconv {
-namespace {
-
-/// Version 2 has no feature bits, and raw has no header.
-bool can_say_incomplete(const ConvertOptions& options, const PreparedTarget& prepared) {
-  if (options.target_format != "qcow2") return false;
-  const std::string compat = prepared.create->options.options.string("compat").value_or("1.1");
-  return compat != "0.10" && compat != "v2";
-}
-
-}  // namespace
 
 Result<TargetStaging> TargetStaging::begin(Storage& storage, const ConvertOptions& options,
                                            PreparedTarget& prepared) {
@@ -31,7 +21,8 @@ Result<TargetStaging> TargetStaging::begin(Storage& storage, const ConvertOption
   ASSIGN_OR_RETURN(const std::string path, path_of_name(options.target));
   RETURN_IF_ERROR(staging.stage(path, options.replace));
   if (staging.is_in_place_) {
-    create.is_incomplete = can_say_incomplete(options, prepared);
+    // raw has no header to say it.
+    create.is_incomplete = options.target_format == "qcow2";
     staging.empties_on_failure_ = !create.is_incomplete;
     staging.needs_guard_ |= staging.empties_on_failure_;
   }

@@ -3,8 +3,8 @@
 //
 // A target that does not exist yet has no name before it is complete. One that exists is filled in
 // place, as its callers may hold it open: then it must not look complete while it is not. A qcow2
-// image says so in its header (the corrupt bit), anything else is emptied by the run that fails,
-// which therefore lets a signal wait until it has cleaned up. Loop thread only.
+// image says so in its header (no size, the corrupt bit), anything else is emptied by the run that
+// fails, which therefore lets a signal wait until it has cleaned up. Loop thread only.
 #pragma once
 
 #include <optional>

@@ -29,9 +29,9 @@ struct OpenImageOptions {
   /// Tables and data that the file is too short for are errors, not zeros: for who copies an image
   /// and must not lose what was cut off.
   bool refuse_truncated = false;
-  /// An image whose header says that it is corrupt may be written to all the same: for who has just
-  /// created it so (CreateImageOptions::is_incomplete).
-  bool accept_incomplete = false;
+  /// The size of an image that was created with CreateImageOptions::is_incomplete: for who fills
+  /// it, or reads what it has so far.
+  std::optional<uint64_t> incomplete_size;
   /// For `info`: external data file, encryption and backing files are not needed.
   bool metadata_only = false;
   /// The image comes from a stranger: it names no other file and keeps these limits.
@@ -56,7 +56,8 @@ struct OpenImageOptions {
 struct CreateImageOptions {
   uint64_t virtual_size = 0;  ///< Bytes; the driver rounds up to 512.
   OptionValues options;
-  /// A header that can says that the image is not complete, until Image::mark_complete().
+  /// A header that can says that the image is not complete, until Image::mark_complete(): the disk
+  /// has no size, and is corrupt if the format knows that.
   bool is_incomplete = false;
   /// Opens or creates the external data file named by the data_file option.
   std::function<Result<std::unique_ptr<File>>(const std::string& name)> create_data_file;

@@ -47,7 +47,10 @@ Result<void> check_refcount_table(const CreateRequest& request) {
 
 Result<CreateRequest> plan_create(const CreateImageOptions& options) {
   ASSIGN_OR_RETURN(CreateRequest request, parse_create_request(options));
-  if (options.is_incomplete) request.header.incompatible_features |= kIncompatCorrupt;
+  request.header.is_incomplete = options.is_incomplete;
+  if (options.is_incomplete && request.header.version >= 3) {
+    request.header.incompatible_features |= kIncompatCorrupt;
+  }
   RETURN_IF_ERROR(check_refcount_table(request));
   const Header& header = request.header;
   const auto assign_error = [&header](int code) {

@@ -36,7 +36,7 @@ Result<void> check_table(HostOffset offset, uint64_t entries, uint64_t entry_byt
 }
 
 /// The fields up to header_length, which decide what the rest means.
-Result<void> take_basics(Header& header, const RawHeader& raw) {
+Result<void> take_basics(Header& header, const RawHeader& raw, const HeaderParseOptions& options) {
   if (raw.magic.get() != kMagic) return Error(EINVAL, "Image is not in qcow2 format");
   header.version = raw.version.get();
   if (header.version < 2 || header.version > 3) {
@@ -61,7 +61,8 @@ Result<void> take_basics(Header& header, const RawHeader& raw) {
   if (raw.backing_file_offset.get() > header.cluster_size()) {
     return Error(EINVAL, "Invalid backing file offset");
   }
-  header.virtual_size = raw.size.get();
+  header.is_incomplete = options.incomplete_size.has_value();
+  header.virtual_size = options.incomplete_size.value_or(raw.size.get());
   header.l1_entries = raw.l1_size.get();
   header.l1_table_offset = HostOffset(raw.l1_table_offset.get());
   header.refcount_table_offset = HostOffset(raw.refcount_table_offset.get());
@@ -91,7 +92,7 @@ Result<void> check_features(const Header& header, std::span<const std::byte> clu
                  "Unsupported qcow2 feature(s): " +
                      describe_features(cluster0, extensions_begin, extensions_end, unknown));
   }
-  const bool may_be_corrupt = options.for_check || options.accept_incomplete;
+  const bool may_be_corrupt = options.for_check || options.incomplete_size.has_value();
   if (header.is_corrupt() && options.writable && !may_be_corrupt) {
     return Error(EACCES, "qcow2: Image is corrupt; cannot be opened read/write");
   }
@@ -177,7 +178,7 @@ Result<Header> Header::parse(std::span<const std::byte> cluster0,
                              const HeaderParseOptions& options) {
   const auto raw = load_struct<RawHeader>(cluster0);
   Header header;
-  RETURN_IF_ERROR(take_basics(header, raw));
+  RETURN_IF_ERROR(take_basics(header, raw, options));
   cluster0 = cluster0.first(std::min<uint64_t>(cluster0.size(), header.cluster_size()));
   const uint64_t header_length = header.version >= 3 ? raw.header_length.get() : kV2HeaderBytes;
   const uint64_t backing_offset = raw.backing_file_offset.get();
@@ -206,7 +207,7 @@ Result<std::vector<std::byte>> Header::serialize() const {
   raw.magic = kMagic;
   raw.version = version;
   raw.cluster_bits = cluster_bits;
-  raw.size = virtual_size;
+  raw.size = is_incomplete ? 0 : virtual_size;
   raw.crypt_method = static_cast<uint32_t>(crypt_method);
   raw.l1_size = l1_entries;
   raw.l1_table_offset = l1_table_offset.bytes();

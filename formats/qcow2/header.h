@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,11 +29,12 @@ enum class CryptMethod : uint32_t { kNone = 0, kAes = 1, kLuks = 2 };
 
 /// Changes which damage is tolerated.
 struct HeaderParseOptions {
-  /// Corrupt images may then not be opened, except for_check and accept_incomplete.
+  /// Corrupt images may then not be opened, except for_check and with an incomplete_size.
   bool writable = false;
   /// A missing refcount table and a bad snapshot table pointer are left to `check`.
   bool for_check = false;
-  bool accept_incomplete = false;
+  /// For who fills the image: its size, which is_incomplete keeps out of the file.
+  std::optional<uint64_t> incomplete_size;
   /// For `info`: an encrypted image need not say where its keys are.
   bool metadata_only = false;
 };
@@ -58,6 +60,9 @@ struct Header {
   HeaderExtensions extensions;
   /// Empty: there is none.
   std::string backing_file;
+  /// Somebody is filling the image. In the file the disk has no size until that is done, so that
+  /// half a copy does not look whole, not even after a repair took the corrupt bit away.
+  bool is_incomplete = false;
 
   uint64_t cluster_size() const { return uint64_t{1} << cluster_bits; }
   /// The disk as guests see it: whole sectors, rounded down as QEMU does.

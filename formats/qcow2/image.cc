@@ -248,9 +248,13 @@ std::vector<File*> Qcow2Image::files() {
 Task<Result<void>> Qcow2Image::mark_complete() {
   const CoMutex::Guard guard = co_await mutex_.lock();
   CO_RETURN_IF_ERROR(check_usable());
-  if (!header().is_corrupt()) co_return ok();
+  if (!header().is_incomplete) co_return ok();
+  parts_.header.is_incomplete = false;
   parts_.header.incompatible_features &= ~kIncompatCorrupt;
-  CO_RETURN_IF_ERROR(co_await write_incompatible_features());
+  CO_ASSIGN_OR_RETURN(const std::vector<std::byte> cluster0, header().serialize());
+  // The size and the bit are in one sector, so that no crash separates them.
+  CO_RETURN_IF_ERROR(co_await io_.write_one(0, std::span(cluster0).first(kSectorSize)));
+  CO_RETURN_IF_ERROR(co_await parts_.file->flush());
   co_return ok();
 }
 

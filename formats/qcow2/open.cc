@@ -44,7 +44,7 @@ Task<Result<std::unique_ptr<Image>>> Qcow2Image::open(std::unique_ptr<File> file
   HeaderParseOptions parse_options;
   parse_options.writable = options.writable;
   parse_options.for_check = options.for_check;
-  parse_options.accept_incomplete = options.accept_incomplete;
+  parse_options.incomplete_size = options.incomplete_size;
   parse_options.metadata_only = options.metadata_only;
   Parts parts;
   parts.file = std::move(file);

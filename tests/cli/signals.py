@@ -55,6 +55,10 @@ def killed_existing_target(program, folder):
     killed_in_the_middle(program, folder, ["-O", "qcow2"], signal.SIGKILL)
     said = subprocess.run([program, "info", target], stdout=subprocess.PIPE, text=True, check=True)
     assert "corrupt: true" in said.stdout, said.stdout
+    repaired = subprocess.run([program, "check", "-q", "-r", "all", target], check=False).returncode
+    assert repaired == 0, repaired
+    said = subprocess.run([program, "info", target], stdout=subprocess.PIPE, text=True, check=True)
+    assert "virtual size: 0 B (0 bytes)" in said.stdout, said.stdout
 
 
 def killed_while_it_waits_for_its_rate(program, folder):

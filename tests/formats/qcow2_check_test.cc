@@ -30,8 +30,8 @@ Outcome check_image(const std::vector<std::byte>& image) {
   auto memory = std::make_unique<test::MemFile>();
   memory->content()->assign(image);
   PoolFile file(std::move(memory), executor);
-  const auto header = test::run_inline(
-      read_header(file, {.writable = false, .for_check = true, .metadata_only = false}));
+  const auto header = test::run_inline(read_header(
+      file, {.writable = false, .for_check = true, .incomplete_size = {}, .metadata_only = false}));
   if (!header) return {header.error(), {}};
   Lines lines;
   const CheckSink sink = [&lines](const std::string& line) { lines.push_back(line); };

@@ -97,15 +97,21 @@ TEST_CASE("Header: unknown incompatible features are named by the image's own ta
 TEST_CASE("Header: a corrupt image may be read but not written", "[formats][qcow2]") {
   const auto bytes = plain().incompatible(kIncompatCorrupt).bytes();
   CHECK_THAT(Header::parse(bytes), IsOk());
-  CHECK_THAT(Header::parse(bytes, {.writable = true, .for_check = false, .metadata_only = false}),
-             FailsWith(EACCES, "qcow2: Image is corrupt; cannot be opened read/write"));
+  CHECK_THAT(
+      Header::parse(
+          bytes,
+          {.writable = true, .for_check = false, .incomplete_size = {}, .metadata_only = false}),
+      FailsWith(EACCES, "qcow2: Image is corrupt; cannot be opened read/write"));
 }
 
 TEST_CASE("Header: check tolerates a missing refcount table and a wild snapshot table",
           "[formats][qcow2]") {
   const auto bytes = plain().poke_be32(56, 0).poke_be32(68, 0x200).bytes();
-  CHECK_THAT(Header::parse(bytes, {.writable = false, .for_check = true, .metadata_only = false}),
-             IsOk());
+  CHECK_THAT(
+      Header::parse(
+          bytes,
+          {.writable = false, .for_check = true, .incomplete_size = {}, .metadata_only = false}),
+      IsOk());
 }
 
 TEST_CASE("Header: extended L2 entries need clusters of 16 KiB", "[formats][qcow2]") {

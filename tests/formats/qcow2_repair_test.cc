@@ -33,8 +33,8 @@ struct Outcome {
 /// Checks, or repairs, the image of this name.
 Outcome run_on(MemStorage& storage, RepairMode mode) {
   const std::unique_ptr<File> file = storage.file(kName);
-  auto header =
-      run_inline(read_header(*file, {.writable = true, .for_check = true, .metadata_only = false}));
+  auto header = run_inline(read_header(
+      *file, {.writable = true, .for_check = true, .incomplete_size = {}, .metadata_only = false}));
   if (!header) return {header.error(), {}};
   Lines lines;
   const CheckSink sink = [&lines](const std::string& line) { lines.push_back(line); };

@@ -23,8 +23,8 @@ Result<SnapshotTable> table_of(const std::vector<std::byte>& image) {
   auto memory = std::make_unique<test::MemFile>();
   memory->content()->assign(image);
   PoolFile file(std::move(memory), executor);
-  auto header = test::run_inline(
-      read_header(file, {.writable = false, .for_check = true, .metadata_only = false}));
+  auto header = test::run_inline(read_header(
+      file, {.writable = false, .for_check = true, .incomplete_size = {}, .metadata_only = false}));
   if (!header) return header.error();
   return test::run_inline(read_snapshot_table(file, *header));
 }
