@@ -2,28 +2,17 @@
 
 #include <catch2/catch.hpp>
 #include <cerrno>
-#include <memory>
 #include <string>
 
-#include "tests/support/convert_fixture.h"
-#include "tests/support/fault_file.h"
-#include "tests/support/qcow2_builder.h"
+#include "tests/support/chain_fixture.h"
 
 namespace imgconv {
 namespace {
 
 using namespace imgconv::test;
 
-constexpr uint64_t kCluster = 4 * kKiB;
-
-Qcow2Builder builder(uint64_t clusters) {
-  Qcow2Builder made;
-  made.cluster_bits(12).size(clusters * kCluster);
-  return made;
-}
-
 /// base <- mid <- top.
-struct CommitFixture {
+struct CommitFixture : ChainFixture {
   CommitFixture() {
     storage.add("base", builder(8)
                             .data(0, pattern(0, kCluster))
@@ -46,18 +35,6 @@ struct CommitFixture {
     return run_inline(commit(storage, options, messages));
   }
 
-  ExtentKind kind_in(const std::string& name, uint64_t guest_cluster) {
-    ImageRequest request;
-    request.name = name;
-    RecordingMessages messages;
-    auto chain = run_inline(open_image(storage, request, messages));
-    REQUIRE_THAT(chain, IsOk());
-    const auto extents = run_inline((*chain)->top().map(guest_cluster * kCluster, kCluster));
-    REQUIRE_THAT(extents, IsOk());
-    return extents->front().kind;
-  }
-
-  MemStorage storage;
   CommitOptions options;
 };
 
@@ -128,23 +105,7 @@ TEST_CASE_METHOD(CommitFixture, "Commit: guessed raw does not become another for
 
 TEST_CASE_METHOD(CommitFixture, "Commit: a failure at any step leaves the overlay what it showed",
                  "[engine]") {
-  const Bytes before = guest_bytes(storage, "top");
-  const Bytes mid = storage.bytes("mid");
-  const Bytes top = storage.bytes("top");
-  for (uint64_t step = 1;; ++step) {
-    storage.add("mid", mid);
-    storage.add("top", top);
-    FaultScript script;
-    script.fail_nth(kAnyOperation, step, EIO);
-    storage.set_wrapper([&script](std::unique_ptr<BlockingFile> file) {
-      return std::make_unique<FaultFile>(std::move(file), script);
-    });
-    const Result<void> done = run();
-    INFO(step);
-    REQUIRE(is_equal(guest_bytes(storage, "top"), before));
-    if (done && script.fired() == 0) break;
-    REQUIRE(step < 1000);
-  }
+  fail_at_every_step({"mid", "top"}, [this] { return run(); });
 }
 
 }  // namespace

@@ -4,25 +4,15 @@
 #include <cerrno>
 #include <string>
 
-#include "tests/support/convert_fixture.h"
-#include "tests/support/fault_file.h"
-#include "tests/support/qcow2_builder.h"
+#include "tests/support/chain_fixture.h"
 
 namespace imgconv {
 namespace {
 
 using namespace imgconv::test;
 
-constexpr uint64_t kCluster = 4 * kKiB;
-
-Qcow2Builder builder(uint64_t clusters) {
-  Qcow2Builder made;
-  made.cluster_bits(12).size(clusters * kCluster);
-  return made;
-}
-
 /// base <- top and, unrelated, other: clusters 0 and 1 of base differ from other, 2 does not.
-struct RebaseFixture {
+struct RebaseFixture : ChainFixture {
   RebaseFixture() {
     const Bytes same = pattern(2 * kCluster, kCluster);
     storage.add("base", builder(6)
@@ -47,17 +37,6 @@ struct RebaseFixture {
     return run_inline(rebase(storage, options, messages));
   }
 
-  ExtentKind kind_in_top(uint64_t guest_cluster) {
-    ImageRequest request;
-    request.name = "top";
-    RecordingMessages messages;
-    auto chain = run_inline(open_image(storage, request, messages));
-    REQUIRE_THAT(chain, IsOk());
-    const auto extents = run_inline((*chain)->top().map(guest_cluster * kCluster, kCluster));
-    REQUIRE_THAT(extents, IsOk());
-    return extents->front().kind;
-  }
-
   ImageInfo info() {
     ImageRequest request;
     request.name = "top";
@@ -67,8 +46,6 @@ struct RebaseFixture {
     REQUIRE_THAT(chain, IsOk());
     return (*chain)->top().info();
   }
-
-  MemStorage storage;
 };
 
 RebaseOptions onto(const std::string& name) {
@@ -90,16 +67,16 @@ TEST_CASE_METHOD(RebaseFixture, "Rebase: the guest sees the same over another ba
 
 TEST_CASE_METHOD(RebaseFixture, "Rebase: only clusters that differ are copied", "[engine]") {
   REQUIRE_THAT(run(onto("other")), IsOk());
-  REQUIRE(kind_in_top(1) == ExtentKind::kData);
-  REQUIRE(kind_in_top(2) == ExtentKind::kUnallocated);
-  REQUIRE(kind_in_top(3) == ExtentKind::kUnallocated);
+  REQUIRE(kind_in("top", 1) == ExtentKind::kData);
+  REQUIRE(kind_in("top", 2) == ExtentKind::kUnallocated);
+  REQUIRE(kind_in("top", 3) == ExtentKind::kUnallocated);
 }
 
 TEST_CASE_METHOD(RebaseFixture,
                  "Rebase: where the old backing file has ended the image gets zero clusters",
                  "[engine]") {
   REQUIRE_THAT(run(onto("other")), IsOk());
-  REQUIRE(kind_in_top(7) == ExtentKind::kZero);
+  REQUIRE(kind_in("top", 7) == ExtentKind::kZero);
 }
 
 TEST_CASE_METHOD(RebaseFixture, "Rebase: -c copies compressed clusters", "[engine]") {
@@ -107,7 +84,7 @@ TEST_CASE_METHOD(RebaseFixture, "Rebase: -c copies compressed clusters", "[engin
   RebaseOptions options = onto("");
   options.compress = true;
   REQUIRE_THAT(run(options), IsOk());
-  REQUIRE(kind_in_top(1) == ExtentKind::kCompressed);
+  REQUIRE(kind_in("top", 1) == ExtentKind::kCompressed);
   REQUIRE(is_equal(guest_bytes(storage, "top"), before));
   REQUIRE(info().backing_file.empty());
 }
@@ -128,8 +105,8 @@ TEST_CASE_METHOD(RebaseFixture,
   storage.add("base", builder(6).backing("deep", "qcow2").data(1, pattern(0, kCluster)).bytes());
   const Bytes before = guest_bytes(storage, "top");
   REQUIRE_THAT(run(onto("deep")), IsOk());
-  REQUIRE(kind_in_top(1) == ExtentKind::kData);
-  REQUIRE(kind_in_top(3) == ExtentKind::kUnallocated);
+  REQUIRE(kind_in("top", 1) == ExtentKind::kData);
+  REQUIRE(kind_in("top", 3) == ExtentKind::kUnallocated);
   REQUIRE(is_equal(guest_bytes(storage, "top"), before));
 }
 
@@ -144,20 +121,7 @@ TEST_CASE_METHOD(RebaseFixture,
 
 TEST_CASE_METHOD(RebaseFixture, "Rebase: a failure at any step leaves the guest what it saw",
                  "[engine]") {
-  const Bytes before = guest_bytes(storage, "top");
-  const Bytes top = storage.bytes("top");
-  for (uint64_t step = 1;; ++step) {
-    storage.add("top", top);
-    FaultScript script;
-    script.fail_nth(kAnyOperation, step, EIO);
-    storage.set_wrapper([&script](std::unique_ptr<BlockingFile> file) {
-      return std::make_unique<FaultFile>(std::move(file), script);
-    });
-    const Result<void> done = run(onto("other"));
-    REQUIRE(is_equal(guest_bytes(storage, "top"), before));
-    if (script.fired() == 0) break;
-    REQUIRE(step < 1000);
-  }
+  fail_at_every_step({"top"}, [this] { return run(onto("other")); });
 }
 
 }  // namespace
