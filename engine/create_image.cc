@@ -56,7 +56,8 @@ std::string formatting_line(const CreateRequest& request, const OptionList& list
       value = given[option.name];
       if (value.empty()) value = values.boolean(option.name).value_or(false) ? "on" : "off";
     } else {
-      value = fmt::format("{}", values.number(option.name).value_or(0));
+      // With a sign, as there: -1 passes for a number until it is looked at.
+      value = fmt::format("{}", static_cast<int64_t>(values.number(option.name).value_or(0)));
     }
     line += fmt::format(" {}={}", option.name, value);
   }

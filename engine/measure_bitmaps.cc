@@ -38,14 +38,6 @@ uint64_t number_of(const InfoValue* value) {
   return 0;
 }
 
-bool is_inconsistent(const InfoValue& bitmap) {
-  const InfoValue* const flags = find_member(bitmap, "flags");
-  const auto* list = flags == nullptr ? nullptr : std::get_if<InfoValue::Array>(&flags->value);
-  return list != nullptr && std::any_of(list->begin(), list->end(), [](const InfoValue& flag) {
-           return text_of(&flag) == "in-use";
-         });
-}
-
 /// The bitmap with all its clusters, and its table.
 uint64_t bitmap_size(uint64_t virtual_size, uint64_t granularity, uint64_t cluster_size) {
   const uint64_t bytes = div_round_up(div_round_up(virtual_size, granularity), 8);
@@ -69,7 +61,7 @@ std::optional<uint64_t> measure_bitmaps(const ImageInfo& source, const BlockDriv
   if (bitmaps == nullptr) return 0;
   for (const InfoValue& bitmap : *bitmaps) {
     const uint64_t granularity = number_of(find_member(bitmap, "granularity"));
-    if (granularity == 0 || is_inconsistent(bitmap)) continue;
+    if (granularity == 0) continue;
     size += bitmap_size(source.virtual_size, granularity, cluster_size);
     const uint64_t name_length = text_of(find_member(bitmap, "name")).size();
     directory_size += round_up(kDirectoryEntrySize + name_length, kDirectoryAlignment);

@@ -99,6 +99,12 @@ TEST_CASE("measure_bitmaps: each bitmap costs its clusters, its table and a dire
   source.specific = InfoValue{specific};
   // 2^20 bits are two clusters; one cluster of table, one of directory.
   CHECK(measure_bitmaps(source, qcow2, {}) == 4 * 64 * kKiB);
+  // One that is not copied, as it is inconsistent, is measured all the same.
+  InfoValue::Object broken = bitmap;
+  broken.emplace_back("flags", InfoValue{InfoValue::Array{InfoValue{std::string("in-use")}}});
+  specific.back().second = InfoValue{InfoValue::Array{InfoValue{bitmap}, InfoValue{broken}}};
+  source.specific = InfoValue{specific};
+  CHECK(measure_bitmaps(source, qcow2, {}) == 7 * 64 * kKiB);
 
   OptionValues version2;
   version2.set_string("compat", "0.10");
