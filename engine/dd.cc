@@ -148,6 +148,13 @@ Task<Result<void>> dd(Storage& storage, const DdOptions& options, Messages& mess
   request.refuse_truncated = true;
   CO_ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> input,
                       co_await open_image(storage, request, messages));
+  if (request.force_share && request.refuses_writers) {
+    // Under -U no lock tells of it.
+    co_return Error(EAGAIN, fmt::format("{}: error while creating output image: Failed to get "
+                                        "\"write\" lock",
+                                        options.output))
+        .with_hint(fmt::format("Is another process using the image [{}]?", options.output));
+  }
   const DdRange range = range_of(options, input->virtual_size());
   CO_ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> output,
                       co_await make_output(storage, options, range.end - range.begin, messages));
