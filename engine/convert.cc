@@ -147,7 +147,9 @@ Task<Result<ConvertSummary>> convert(Storage& storage, const ConvertOptions& opt
 
   CO_ASSIGN_OR_RETURN(PreparedTarget prepared,
                       co_await prepare_target(storage, options, source.virtual_size(), messages));
-  if (options.bitmaps) CO_RETURN_IF_ERROR(check_bitmaps(source, prepared, options));
+  if (options.bitmaps) CO_RETURN_IF_ERROR(check_source_bitmaps(source, options));
+  CO_RETURN_IF_ERROR(co_await validate_target(storage, options, prepared, messages));
+  if (options.bitmaps) CO_RETURN_IF_ERROR(check_created_bitmaps(prepared));
   CO_RETURN_IF_ERROR(refuse_own_target(storage, source, options));
   CO_ASSIGN_OR_RETURN(ConvertChecks checks, ConvertChecks::make(options, prepared.has_backing));
   CO_ASSIGN_OR_RETURN(const TargetStaging staging,

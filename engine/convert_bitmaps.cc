@@ -37,8 +37,7 @@ Task<Result<void>> copy_bitmap(Image& source, const PersistentBitmap& bitmap, Im
 
 }  // namespace
 
-Result<void> check_bitmaps(const ConcatSource& source, const PreparedTarget& target,
-                           const ConvertOptions& options) {
+Result<void> check_source_bitmaps(const ConcatSource& source, const ConvertOptions& options) {
   if (source.parts().size() > 1) {
     return Error(EINVAL, "Copying bitmaps only possible with single source");
   }
@@ -53,6 +52,10 @@ Result<void> check_bitmaps(const ConcatSource& source, const PreparedTarget& tar
     return Error(EINVAL, fmt::format("Cannot copy inconsistent bitmap '{}'", bitmap.name))
         .with_hint("Try --skip-broken-bitmaps, or use 'qemu-img bitmap --remove' to delete it");
   }
+  return ok();
+}
+
+Result<void> check_created_bitmaps(const PreparedTarget& target) {
   if (!target.create) return ok();
   const BlockDriver& driver = *target.create->driver;
   if (!driver.supports_bitmaps(target.create->options.options)) return unsupported(driver.name());

@@ -12,9 +12,10 @@
 
 namespace imgconv {
 
-/// What can be refused before the target is touched.
-Result<void> check_bitmaps(const ConcatSource& source, const PreparedTarget& target,
-                           const ConvertOptions& options);
+/// What can be refused before the target is touched, of the source and of a target to be created;
+/// the validity of other options is looked at between the two.
+Result<void> check_source_bitmaps(const ConcatSource& source, const ConvertOptions& options);
+Result<void> check_created_bitmaps(const PreparedTarget& target);
 
 /// The same for a target that existed: "Format driver 'raw' does not support bitmaps".
 Result<void> check_target_bitmaps(Image& target);

@@ -120,12 +120,18 @@ Task<Result<PreparedTarget>> prepare_target(Storage& storage, const ConvertOptio
   request.cache = options.target_cache;
   request.name_in_errors = false;
   CO_ASSIGN_OR_RETURN(prepared.create, co_await prepare_create(storage, request, messages));
-  const Result<void> valid = driver->validate_create(prepared.create->options);
+  co_return prepared;
+}
+
+Task<Result<void>> validate_target(Storage& storage, const ConvertOptions& options,
+                                   const PreparedTarget& prepared, Messages& messages) {
+  if (!prepared.create) co_return ok();
+  const PreparedCreate& create = *prepared.create;
+  const Result<void> valid = create.driver->validate_create(create.options);
   if (!valid) {
     co_return conversion_error(Error(valid.error()).within(options.target), options);
   }
-  CO_RETURN_IF_ERROR(co_await check_backing(storage, options, *prepared.create, messages));
-  co_return prepared;
+  co_return co_await check_backing(storage, options, create, messages);
 }
 
 Task<Result<std::unique_ptr<ImageChain>>> open_target(Storage& storage,

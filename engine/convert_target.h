@@ -1,7 +1,8 @@
 // The target of a convert: what is checked, what is created, how it is opened.
 //
-// Two steps, so that everything that can be refused is refused before an existing file is touched:
-// prepare_target() harms nothing, open_target() creates and opens. Loop thread only.
+// In steps, so that everything that can be refused is refused before an existing file is touched:
+// prepare_target() and validate_target() harm nothing, open_target() creates and opens. Loop thread
+// only.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +30,10 @@ struct PreparedTarget {
 /// The arguments must outlive the task, here and below.
 Task<Result<PreparedTarget>> prepare_target(Storage& storage, const ConvertOptions& options,
                                             uint64_t virtual_size, Messages& messages);
+
+/// What creating it would refuse, and whether its future backing file is there.
+Task<Result<void>> validate_target(Storage& storage, const ConvertOptions& options,
+                                   const PreparedTarget& prepared, Messages& messages);
 
 /// Creates the target unless -n, and opens it with its backing chain.
 Task<Result<std::unique_ptr<ImageChain>>> open_target(Storage& storage,
