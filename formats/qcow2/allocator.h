@@ -70,6 +70,9 @@ class Allocator {
   /// As release(), at once: for clusters to which the file never referred, or does no more. True
   /// when one became free.
   Task<Result<bool>> release_unused(HostClusters range);
+  /// The same, except that a wrong count is only told of (set_remark): no reason to fail for who
+  /// has changed the image already.
+  Task<Result<void>> free(HostClusters range);
   /// May what a table entry names be released? Entries lie: metadata of another kind than
   /// `expected` keeps its count, and who listens to set_remark() hears of it.
   bool may_release(HostClusters range, std::optional<MetadataKind> expected = std::nullopt) const;
@@ -95,8 +98,6 @@ class Allocator {
   /// Free clusters that nobody is offered again, but not yet counted nor checked.
   Task<Result<HostClusters>> take_free(uint64_t clusters);
   Result<void> check_place(HostClusters range, std::string_view use) const;
-  /// release_unused(), except that a wrong count is only told of.
-  Task<Result<void>> free(HostClusters range);
   /// The first cluster of the range for which there is no refcount block.
   std::optional<uint64_t> first_uncounted(HostClusters range) const;
   /// Adds the block for that cluster, or one that must be there before.

@@ -119,6 +119,7 @@ Task<Result<void>> Qcow2Image::start_writing() {
   writer_ = std::make_unique<Writer>(parts_.header, io_, tables_, data_file(), facts);
   if (parts_.remark) writer_->set_remark(parts_.remark);
   CO_RETURN_IF_ERROR(co_await writer_->start());
+  writer_->protect_snapshots(parts_.snapshots);
   CO_RETURN_IF_ERROR(co_await bitmaps_.start_writing(*writer_));
   co_return ok();
 }

@@ -18,6 +18,8 @@ std::string_view metadata_name(MetadataKind kind) {
       return "refcount table";
     case MetadataKind::kSnapshotTable:
       return "snapshot table";
+    case MetadataKind::kInactiveL1:
+      return "inactive L1 table";
     case MetadataKind::kBitmapDirectory:
       break;
   }
@@ -31,6 +33,11 @@ void ProtectedClusters::add_tables(const std::vector<uint64_t>& l2_tables,
     tables_.push_back({cluster, MetadataKind::kRefcountBlock});
   }
   std::ranges::sort(tables_, {}, &Table::host_cluster);
+}
+
+void ProtectedClusters::replace(MetadataKind kind, const std::vector<HostClusters>& all) {
+  std::erase_if(ranges_, [kind](const Range& taken) { return taken.kind == kind; });
+  for (const HostClusters range : all) add(range, kind);
 }
 
 void ProtectedClusters::remove(HostClusters range) {

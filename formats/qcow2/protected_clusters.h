@@ -19,6 +19,7 @@ enum class MetadataKind : uint8_t {
   kRefcountBlock,
   kRefcountTable,
   kSnapshotTable,
+  kInactiveL1,
   kBitmapDirectory,
 };
 
@@ -31,6 +32,8 @@ class ProtectedClusters {
   /// add() for many clusters that stand alone, of both kinds. Once.
   void add_tables(const std::vector<uint64_t>& l2_tables,
                   const std::vector<uint64_t>& refcount_blocks);
+  /// These are all of their kind.
+  void replace(MetadataKind kind, const std::vector<HostClusters>& all);
   void remove(HostClusters range);
   /// What add() said of the range that begins here is void.
   void remove_at(uint64_t first_host_cluster);

@@ -51,7 +51,7 @@ Task<Result<void>> grow_l1(const Metadata& metadata, uint64_t entries) {
   metadata.allocator.protected_clusters().add(place, MetadataKind::kActiveL1);
   if (old_place.clusters != 0) {
     metadata.allocator.protected_clusters().remove_at(old_place.first);
-    CO_RETURN_IF_ERROR(co_await metadata.allocator.release_unused(old_place));
+    CO_RETURN_IF_ERROR(co_await metadata.allocator.free(old_place));
   }
   co_return ok();
 }

@@ -26,7 +26,7 @@ std::string next_id(std::span<const Snapshot> snapshots) {
 
 /// What a snapshot was allotted in vain goes back.
 Task<Result<void>> release_l1(const Metadata& metadata, HostClusters place) {
-  if (place.clusters != 0) CO_RETURN_IF_ERROR(co_await metadata.allocator.release_unused(place));
+  if (place.clusters != 0) CO_RETURN_IF_ERROR(co_await metadata.allocator.free(place));
   co_return ok();
 }
 
@@ -116,6 +116,7 @@ Task<Result<void>> create_snapshot(Writer& writer, std::vector<Snapshot>& snapsh
   CO_RETURN_IF_ERROR(co_await switch_snapshot_table(metadata, prepared.table));
   CO_RETURN_IF_ERROR(co_await flush_refcounts(metadata));
   snapshots = std::move(longer);
+  writer.protect_snapshots(snapshots);
   co_return ok();
 }
 
@@ -175,6 +176,7 @@ Task<Result<void>> delete_snapshot(Writer& writer, std::vector<Snapshot>& snapsh
     co_return std::move(stored).error().within("Failed to remove snapshot from snapshot list");
   }
   snapshots = std::move(shorter);
+  writer.protect_snapshots(snapshots);
 
   L1References references(metadata, l1);
   Result<void> dropped = co_await references.drop();

@@ -103,7 +103,7 @@ Task<Result<void>> switch_snapshot_table(const Metadata& metadata, NewSnapshotTa
   header.snapshot_table_offset = offset;
   if (table.old_place.clusters != 0) {
     metadata.allocator.protected_clusters().remove_at(table.old_place.first);
-    CO_RETURN_IF_ERROR(co_await metadata.allocator.release_unused(table.old_place));
+    CO_RETURN_IF_ERROR(co_await metadata.allocator.free(table.old_place));
   }
   co_return ok();
 }

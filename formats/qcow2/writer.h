@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +25,7 @@
 #include "formats/qcow2/metadata.h"
 #include "formats/qcow2/pending.h"
 #include "formats/qcow2/refcount.h"
+#include "formats/qcow2/snapshot.h"
 #include "formats/qcow2/table_io.h"
 #include "loop/result.h"
 #include "loop/task.h"
@@ -37,6 +39,9 @@ class Writer {
 
   /// Reads the refcount table. First.
   Task<Result<void>> start();
+  /// No write may hit the L1 tables of these, which are all that the image has. Again when there
+  /// are others.
+  void protect_snapshots(std::span<const Snapshot> snapshots);
 
   /// As in Image.
   Task<Result<std::vector<HostRun>>> reserve(uint64_t guest_offset, uint64_t length);
@@ -179,6 +184,8 @@ class Writer {
   const L2Format format_;
   Refcounts refcounts_;
   Allocator allocator_;
+  /// The L1 tables of the snapshots.
+  std::vector<HostClusters> snapshot_tables_;
   const bool is_ordered_;
   PendingClusters pending_;
   BackingReader backing_reader_;

@@ -26,6 +26,18 @@ void Writer::protect_metadata() {
     if (entry.has_table()) tables.push_back(entry.table_offset().bytes() >> bits);
   }
   clusters.add_tables(tables, refcounts_.block_clusters());
+  clusters.replace(MetadataKind::kInactiveL1, snapshot_tables_);
+}
+
+void Writer::protect_snapshots(std::span<const Snapshot> snapshots) {
+  snapshot_tables_.clear();
+  for (const Snapshot& snapshot : snapshots) {
+    // Whose table is nowhere, or has no end, cannot be used by anybody.
+    if (snapshot.l1_entries == 0 || !check_snapshot_l1(snapshot, header_)) continue;
+    snapshot_tables_.push_back(
+        metadata().clusters_of(snapshot.l1_table_offset, snapshot.l1_entries * kTableEntryBytes));
+  }
+  allocator_.protected_clusters().replace(MetadataKind::kInactiveL1, snapshot_tables_);
 }
 
 Task<Result<void>> Writer::reload_refcounts(uint64_t end_cluster) {

@@ -7,13 +7,12 @@ The images carry what nobody knows: header fields, an extension, compatible and 
 programs run each command on a copy; their headers must then say the same, except where tables are.
 Exit status 77: the genuine tool is not there.
 """
-import argparse
-import os
 import shutil
 import struct
 import subprocess
 import sys
-import tempfile
+
+from both_programs import argument_parser, both_programs
 
 UNKNOWN_EXTENSION = 0x12345678
 COMMANDS = {
@@ -90,19 +89,10 @@ def differences(programs, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--imgconv", required=True)
-    imgconv = os.path.abspath(parser.parse_args().imgconv)
-    genuine = os.environ.get("IMGCONV_QEMU_IMG10")
-    if not genuine or not os.access(genuine, os.X_OK):
-        print("qemu-img 10.0.2 is not here ($IMGCONV_QEMU_IMG10): skipped")
-        sys.exit(77)
+    arguments = argument_parser(__doc__).parse_args()
     failed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        os.symlink(imgconv, "qemu-img")
-        programs = {"ours": os.path.join(folder, "qemu-img"), "genuine": genuine}
+    with both_programs(arguments.imgconv) as programs:
+        genuine = programs["genuine"]
         for base in ("base", "other-base"):
             subprocess.run([genuine, "create", "-q", "-f", "qcow2", base, "100M"], check=True)
         with open("source", "wb") as source:

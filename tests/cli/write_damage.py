@@ -8,18 +8,19 @@ feature bits that are left and what is said of the damage must be equal; where b
 genuine tool must find as little wrong as after its own run. Exit status 77: the genuine tool is not
 there.
 """
-import argparse
-import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
+
+from both_programs import argument_parser, both_programs
 
 CLUSTER = 0x10000
 COPIED = 1 << 63
 # The image: header, refcount table, refcount block, L1, L2, two clusters of data.
 TABLE, BLOCK, L1, L2, DATA = (CLUSTER * i for i in range(1, 6))
+# Behind the data when it has a snapshot.
+SNAPSHOT_L1, SNAPSHOT_TABLE = (CLUSTER * i for i in range(7, 9))
 
 
 def l1(value):
@@ -66,11 +67,22 @@ DAMAGES = {
     "dirty, L2 table unaligned": ([(72, 1, 8), l1(COPIED | L2 + 512)], ""),
     "corrupt": ([(72, 2, 8)], ""),
 }
+# Of an image with a snapshot.
+SNAPSHOT_DAMAGES = {
+    "snapshot: none": [],
+    "snapshot: data in its L1 table": [l1(COPIED | L2), l2(COPIED | SNAPSHOT_L1)],
+    "snapshot: L2 table in its L1 table": [l1(COPIED | SNAPSHOT_L1)],
+    "snapshot: its L1 table not counted": [count(7, 0)],
+    "snapshot: its table not counted": [count(8, 0)],
+    "snapshot: its L1 table unaligned": [(SNAPSHOT_TABLE, SNAPSHOT_L1 + 512, 8)],
+}
 WRITES = {
     "data": ["convert", "-n", "-m", "1", "-O", "qcow2", "data", "x"],
     "data behind": ["convert", "-n", "-m", "1", "-O", "qcow2", "behind", "x"],
     "compressed behind": ["convert", "-n", "-c", "-m", "1", "-O", "qcow2", "behind", "x"],
     "snapshot": ["snapshot", "-c", "s", "x"],
+    "snapshot applied": ["snapshot", "-a", "old", "x"],
+    "snapshot deleted": ["snapshot", "-d", "old", "x"],
     "resize": ["resize", "x", "8M"],
     "bitmap": ["bitmap", "--add", "x", "b"],
     "amend": ["amend", "-o", "lazy_refcounts=off", "x"],
@@ -86,19 +98,27 @@ BETTER = {
     "data in the L2 table": {"data behind", "compressed behind"},
     "data in the refcount block": {"data behind", "compressed behind"},
     "data in the refcount table": {"data behind", "compressed behind"},
+    "snapshot: data in its L1 table": {"data behind", "compressed behind"},
     # It frees first and allocates then, and finds the other error.
     "refcount block missing": {"data behind", "compressed behind", "snapshot"},
     "refcount block unaligned": {"data behind", "compressed behind"},
     "L2 table not counted": {"data behind", "snapshot"},
     # It takes the dirty bit away, though the repair left errors; here the next command tries again.
     "dirty, L2 table unaligned": set(WRITES),
+    # It notices when it closes the image, and succeeds all the same.
+    "snapshot: L2 table in its L1 table": {"data"},
+    # Here the active L1 table moves, and the free place turns out not to be free.
+    "snapshot: its L1 table not counted": {"snapshot applied"},
+    "snapshot: its table not counted": {"snapshot applied"},
 }
 
 
-def make_image(genuine, options, pokes):
+def make_image(genuine, options, pokes, has_snapshot):
     words = ["-o", options] if options else []
     subprocess.run([genuine, "create", "-q", "-f", "qcow2", *words, "image", "4M"], check=True)
     subprocess.run([genuine, "convert", "-n", "-O", "qcow2", "data", "image"], check=True)
+    if has_snapshot:
+        subprocess.run([genuine, "snapshot", "-c", "old", "image"], check=True)
     with open("image", "r+b") as file:
         for offset, value, length in pokes:
             file.seek(offset)
@@ -137,26 +157,19 @@ def compare(programs, damage, write):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--imgconv", required=True)
-    imgconv = os.path.abspath(parser.parse_args().imgconv)
-    genuine = os.environ.get("IMGCONV_QEMU_IMG10")
-    if not genuine or not os.access(genuine, os.X_OK):
-        print("qemu-img 10.0.2 is not here ($IMGCONV_QEMU_IMG10): skipped")
-        sys.exit(77)
+    arguments = argument_parser(__doc__).parse_args()
     failed = cases = 0
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        os.symlink(imgconv, "qemu-img")
-        programs = {"ours": os.path.join(folder, "qemu-img"), "genuine": genuine}
+    with both_programs(arguments.imgconv) as programs:
+        genuine = programs["genuine"]
         for name, at in (("data", 0), ("behind", 1 << 20)):
             with open(name, "wb") as source:
                 source.seek(at)
                 source.write(b"data" * (2 * CLUSTER // 4))
                 source.truncate(4 << 20)
-        for damage, (pokes, options) in DAMAGES.items():
-            make_image(genuine, options, pokes)
+        damages = [(damage, *image, False) for damage, image in DAMAGES.items()]
+        damages += [(damage, pokes, "", True) for damage, pokes in SNAPSHOT_DAMAGES.items()]
+        for damage, pokes, options, has_snapshot in damages:
+            make_image(genuine, options, pokes, has_snapshot)
             for write in WRITES:
                 if write in BETTER.get(damage, ()):
                     continue

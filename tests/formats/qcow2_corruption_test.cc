@@ -107,6 +107,27 @@ TEST_CASE("Qcow2Image: damage found by a reader is said and not marked", "[forma
   CHECK(run_inline(disk.image->map(2 * kCluster, kCluster)).has_value());
 }
 
+TEST_CASE("Writer: a snapshot's L1 table is not written to, whatever its count says",
+          "[formats][qcow2]") {
+  Qcow2Disk disk;
+  disk.create(kMiB, "cluster_size=4k");
+  disk.open(true);
+  disk.write(0, pattern(0, kCluster));
+  REQUIRE_THAT(run_inline(disk.image->create_snapshot(SnapshotInfo{})), IsOk());
+  disk.close();
+  std::vector<std::byte> bytes = disk.storage.bytes(Qcow2Disk::kName);
+  const auto field = [&bytes](uint64_t at) { return load_be<uint64_t>(bytes.data() + at); };
+  const uint64_t snapshot_l1 = field(field(64));
+  const uint64_t block = field(field(48));
+  store_be(bytes.data() + block + 2 * (snapshot_l1 / kCluster), uint16_t{0});
+  disk.storage.add(Qcow2Disk::kName, bytes);
+  disk.open(true);
+  CHECK_THAT(disk.try_write(8 * kCluster, pattern(0, kCluster)), FailsWith(EIO));
+  CHECK(disk.remarks ==
+        Lines{"qcow2: Marking image as corrupt: Preventing invalid write on metadata (overlaps "
+              "with inactive L1 table); further corruption events will be suppressed"});
+}
+
 TEST_CASE("Writer: metadata that an entry took for data keeps its count", "[formats][qcow2]") {
   const BuiltQcow2 image = two_clusters().build();
   Qcow2Builder builder = two_clusters();
