@@ -52,10 +52,13 @@ Task<Result<HostClusters>> Allocator::allocate_contiguous(uint64_t clusters) {
 }
 
 Task<Result<HostClusters>> Allocator::take_free(uint64_t clusters) {
-  CO_ASSIGN_OR_RETURN(const HostClusters run,
-                      co_await refcounts_.find_free(first_candidate_, clusters));
-  first_candidate_ = run.end();
-  co_return run;
+  for (;;) {
+    CO_ASSIGN_OR_RETURN(const HostClusters run,
+                        co_await refcounts_.find_free(first_candidate_, clusters));
+    const std::optional<uint64_t> avoided = end_of_avoided_ ? end_of_avoided_(run) : std::nullopt;
+    first_candidate_ = avoided.value_or(run.end());
+    if (!avoided) co_return run;
+  }
 }
 
 Result<void> Allocator::check_place(HostClusters range, std::string_view use) const {

@@ -82,6 +82,11 @@ class Allocator {
   void set_remark(std::function<void(const std::string& line)> remark) {
     remark_ = std::move(remark);
   }
+  /// Who knows of uncounted clusters that must stay free: returns the end of what of the range
+  /// must.
+  void set_avoided(std::function<std::optional<uint64_t>(HostClusters)> end_of_avoided) {
+    end_of_avoided_ = std::move(end_of_avoided);
+  }
   bool has_released() const { return !released_.empty(); }
   /// So much was released that a flush is worth its time.
   bool has_many_released() const;
@@ -110,6 +115,7 @@ class Allocator {
   const bool frees_late_;
   ProtectedClusters protected_;
   std::function<void(const std::string& line)> remark_;
+  std::function<std::optional<uint64_t>(HostClusters)> end_of_avoided_;
   /// Where the search for free clusters begins: smaller gaps may have been passed over.
   uint64_t first_candidate_ = 0;
   /// No cluster from here on was ever used.

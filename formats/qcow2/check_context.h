@@ -36,8 +36,9 @@ class CheckContext {
   uint64_t cluster_count = 0;
   /// The refcount structures are beyond a repair in place.
   bool needs_rebuild = false;
-  /// What entries refer to behind the end of the file. Nothing new may be put there: a guest reads
-  /// zeros now, and would read that. See has_lost_track.
+  /// What entries refer to behind the end of the file; tables may begin inside. It is not counted,
+  /// but nothing new may be put there: zeros are read there now, and that would be read. See
+  /// has_lost_track.
   MetadataRanges beyond_file;
   /// There was too much of it; the file must not become longer.
   bool has_lost_track = false;

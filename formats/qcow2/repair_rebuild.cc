@@ -81,7 +81,8 @@ Result<uint64_t> RefcountRebuild::find_free(uint64_t from, uint64_t clusters) co
     }
     if (!is_free(cluster)) {
       first = cluster + 1;
-    } else if (is_beyond_file) {
+    } else {
+      // Of tables that are not whole, the part inside the file is not counted either.
       const HostOffset offset = HostCluster(cluster).offset(bits);
       const auto taken = context_.beyond_file.find_end(offset, header_.cluster_size());
       if (!taken) continue;

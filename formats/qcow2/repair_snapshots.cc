@@ -59,11 +59,14 @@ Task<Result<SalvagedEntry>> read_entry(CheckContext& context, HostOffset offset)
 
 uint32_t limit_count(CheckContext& context, SalvagedSnapshots& salvaged) {
   const uint32_t count = context.header.snapshot_count;
-  if (count <= kMaxSnapshots) return count;
-  context.say(fmt::format("Discarding {} overhanging snapshots", count - kMaxSnapshots));
-  salvaged.corruptions += count - kMaxSnapshots;
-  salvaged.overhanging += count - kMaxSnapshots;
-  return kMaxSnapshots;
+  // Where the header is there are no snapshots. QEMU keeps them, and repairs the header under them.
+  const bool is_header = context.header.snapshot_table_offset == HostOffset(0);
+  const uint32_t limit = is_header ? 0 : kMaxSnapshots;
+  if (count <= limit) return count;
+  context.say(fmt::format("Discarding {} overhanging snapshots", count - limit));
+  salvaged.corruptions += count - limit;
+  salvaged.overhanging += count - limit;
+  return limit;
 }
 
 void say_incomplete(CheckContext& context, std::span<const Snapshot> snapshots,
@@ -143,10 +146,18 @@ Task<Result<void>> replace_snapshot_table(CheckContext& context, Header& header,
                                           const SalvagedSnapshots& snapshots, bool frees_old) {
   CO_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes,
                       snapshot_table_bytes(snapshots.table.snapshots));
+  if (context.has_lost_track) co_return Error::from_errno(EFBIG);
   TableIo io(context.file(), nullptr);
   Refcounts refcounts(header, io);
   CO_RETURN_IF_ERROR(co_await refcounts.load_table());
   Allocator allocator(refcounts, header.cluster_bits, {context.file_length, false});
+  allocator.set_avoided([&context](HostClusters range) -> std::optional<uint64_t> {
+    const unsigned bits = context.header.cluster_bits;
+    const auto end =
+        context.beyond_file.find_end(HostCluster(range.first).offset(bits), range.clusters << bits);
+    if (!end) return std::nullopt;
+    return clusters_for(*end, bits).value();
+  });
 
   HostClusters place;
   if (!bytes.empty()) {

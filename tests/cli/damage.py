@@ -507,6 +507,16 @@ def snapshot_l1_empty(image):
     image.put(image.snapshot_slots()[1] + 8, 4, 0)
 
 
+@damage("plain")
+def snapshots_in_header(image):
+    image.put(60, 4, 1)
+
+
+@damage("small")
+def too_many_snapshots_in_header(image):
+    image.put(60, 4, 0xFFFFFFFF)
+
+
 @damage("snap")
 def snapshot_count_too_low(image):
     image.put(60, 4, 1)

@@ -47,6 +47,8 @@ BETTER = {
     "table_too_long": (0, GIVES_UP),
     "l1_points_to_itself": (2, "the original drops the refcounts that it has just repaired"),
     "snapshot_table_outside": (0, "the original leaves a leak: it cannot free what is not there"),
+    "snapshots_in_header": (0, "the original takes the header for a snapshot that cannot be repaired"),
+    "too_many_snapshots_in_header": (0, "the same"),
     "bitmap_table_outside": (0, "the original makes it a bitmap in which nothing is dirty"),
     "bitmap_table_entry_bad": (0, "the original can open such an image for nothing"),
     "bitmap_feature_bit_lost": (0, "the original forgets the end of a line"),

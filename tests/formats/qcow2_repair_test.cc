@@ -1,11 +1,14 @@
 // check -r: what is repaired, and that a crash in the middle leaves nothing worse. The genuine tool
 // is the judge of the results in tests/cli/repair_differential.py.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <map>
 #include <memory>
 
+#include "formats/byteorder.h"
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/header.h"
 #include "tests/formats/qcow2_disk.h"
@@ -223,6 +226,54 @@ TEST_CASE("repair: an entry of the snapshot table counts as it will be, not as l
   disk.storage.add(test::Qcow2Disk::kName, storage.bytes(kName));
   disk.open(false);
   CHECK(disk.image->info().snapshots.size() == 512);
+}
+
+TEST_CASE("repair: a new snapshot table is not put where damaged entries point",
+          "[formats][qcow2]") {
+  BuilderSnapshot incomplete;
+  incomplete.extra_data_size = 8;
+  const auto image = two_clusters().snapshot(incomplete).build();
+  const uint64_t end = round_up(image.bytes.size(), 64 * kKiB);
+  MemStorage storage;
+  storage.add(kName, two_clusters()
+                         .snapshot(incomplete)
+                         .l2(2, end)
+                         .l2(3, end + 64 * kKiB)
+                         .l2(4, end + 192 * kKiB)
+                         .bytes());
+  run_on(storage, RepairMode::kAll);
+  const auto bytes = storage.bytes(kName);
+  CHECK(load_be<uint64_t>(bytes.data() + 64) == end + 128 * kKiB);
+}
+
+TEST_CASE("repair: nothing is put into a table of which the end is missing", "[formats][qcow2]") {
+  // Four snapshots with names of 65000 bytes; of the table's four clusters the file has two, 7 and
+  // 8, which nobody counts.
+  constexpr uint64_t kTable = 7 * 64 * kKiB;
+  auto bytes = two_clusters().set_refcount(6, 0).bytes();
+  REQUIRE(bytes.size() <= kTable);
+  bytes.resize(kTable + 128 * kKiB);
+  store_be(bytes.data() + 60, uint32_t{4});
+  store_be(bytes.data() + 64, kTable);
+  for (uint64_t at = kTable; at + 64 * kKiB < bytes.size(); at += 65040) {
+    store_be(bytes.data() + at + 14, uint16_t{65000});
+    std::ranges::fill_n(bytes.begin() + static_cast<ptrdiff_t>(at) + 40, 65000, std::byte{'n'});
+  }
+  MemStorage storage;
+  storage.add(kName, bytes);
+  run_on(storage, RepairMode::kAll);
+  const auto repaired = storage.bytes(kName);
+  const auto is_name = [](std::byte byte) { return byte == std::byte{'n'}; };
+  REQUIRE(repaired.size() >= bytes.size());
+  CHECK(std::all_of(repaired.begin() + kTable + 40, repaired.begin() + kTable + 65040, is_name));
+}
+
+TEST_CASE("repair: snapshots that are where the header is are dropped", "[formats][qcow2]") {
+  const uint64_t count = GENERATE(uint64_t{1}, uint64_t{0xffffffff});
+  CAPTURE(count);
+  // The number of snapshots, then the lower half of where they are.
+  Qcow2Builder builder = two_clusters().poke_be64(60, count << 32);
+  CHECK(repair_fully(builder) == Lines{fmt::format("Discarding {} overhanging snapshots", count)});
 }
 
 TEST_CASE("repair: the dirty and the corrupt bit go when all is well", "[formats][qcow2]") {
