@@ -108,6 +108,8 @@ Task<Result<uint64_t>> probe_backing(Storage& storage, const CreateRequest& requ
   backing.format = values.string(kBackingFormat).value_or("");
   backing.force_share = true;
   backing.name_in_errors = false;
+  // Nothing is read but headers, so that what is below may be encrypted.
+  backing.metadata_only = true;
   Result<std::unique_ptr<ImageChain>> chain = co_await open_image(storage, backing, messages);
   if (!chain) {
     const std::string& hint = chain.error().hint();
@@ -147,7 +149,8 @@ Task<Result<PreparedCreate>> prepare(Storage& storage, const CreateRequest& requ
     co_return no_creation(request.format);
   }
   // A json: name cannot be created; the original takes it for a protocol as well.
-  CO_RETURN_IF_ERROR(path_of_name(request.name));
+  const Result<std::string> target = path_to_create(request.name);
+  if (!target && target.error().code() != ENOENT) co_return Error(target.error());
   CO_ASSIGN_OR_RETURN(OptionValues values, parse_values(request, *prepared.driver));
   CO_RETURN_IF_ERROR(co_await settle_backing(storage, request, values, messages));
   const uint64_t size = values.number(kSize).value_or(kNoSize);
@@ -160,7 +163,7 @@ Task<Result<PreparedCreate>> prepare(Storage& storage, const CreateRequest& requ
   prepared.options.options = std::move(values);
   prepared.options.create_data_file =
       [&storage, cache = request.cache](const std::string& name) -> Result<std::unique_ptr<File>> {
-    ASSIGN_OR_RETURN(const std::string path, path_of_name(name));
+    ASSIGN_OR_RETURN(const std::string path, path_to_create(name));
     return storage.create(path, cache);
   };
   co_return prepared;
@@ -181,13 +184,13 @@ Task<Result<void>> clean_up(Storage& storage, std::unique_ptr<File> file, bool e
 
 Task<Result<void>> write_image(Storage& storage, const PreparedCreate& prepared) {
   CO_RETURN_IF_ERROR(prepared.driver->validate_create(prepared.options));
-  CO_ASSIGN_OR_RETURN(const std::string path, path_of_name(prepared.name));
+  CO_ASSIGN_OR_RETURN(const std::string path, path_to_create(prepared.name));
   CreateImageOptions options = prepared.options;
   // First, as it may be refused: what stands where the image will be is not harmed then.
   std::unique_ptr<File> data_file;
   bool data_file_existed = false;
   if (const auto name = options.options.string(kDataFile)) {
-    CO_ASSIGN_OR_RETURN(const std::string data_path, path_of_name(*name));
+    CO_ASSIGN_OR_RETURN(const std::string data_path, path_to_create(*name));
     data_file_existed = storage.exists(data_path);
     CO_ASSIGN_OR_RETURN(data_file, options.create_data_file(*name));
     options.create_data_file = [&data_file](const std::string&) -> Result<std::unique_ptr<File>> {

@@ -274,6 +274,11 @@ Result<std::string> path_of_name(const std::string& name) {
   return path;
 }
 
+Result<std::string> path_to_create(const std::string& name) {
+  if (name.empty() || name == "file:") return Error::from_errno(ENOENT, "Could not create ''");
+  return path_of_name(name);
+}
+
 Result<ImageSpec> parse_image_name(const std::string& name) {
   if (name.starts_with(kJsonPrefix)) {
     ASSIGN_OR_RETURN(NameOptions options,

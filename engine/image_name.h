@@ -71,6 +71,8 @@ bool has_protocol(std::string_view name);
 /// The path behind a plain or file: name, "./a:b" for file:a:b, so that it remains one when taken
 /// for a name. "Unknown protocol 'foo'".
 Result<std::string> path_of_name(const std::string& name);
+/// The same of what is to be created; no name is ENOENT there, "Could not create ''".
+Result<std::string> path_to_create(const std::string& name);
 /// A path, file:PATH or json:{...}.
 Result<ImageSpec> parse_image_name(const std::string& name);
 /// An --image-opts string.

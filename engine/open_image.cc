@@ -293,7 +293,7 @@ Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const Ima
   if (!top) co_return within_open(std::move(top).error(), request);
   std::vector<Layer> layers;
   layers.push_back(std::move(*top));
-  if (request.with_backing && !request.metadata_only) {
+  if (request.with_backing) {
     CO_RETURN_IF_ERROR(
         co_await open_backing_layers(storage, std::move(*spec), mode, request, layers, messages));
   }

@@ -1,11 +1,24 @@
 #include "engine/target_staging.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cerrno>
 
 #include "engine/image_name.h"
 #include "loop/try.h"
 
 namespace imgconv {
+namespace {
+
+Result<std::string> path_of_target(const ConvertOptions& options, const std::string& name) {
+  Result<std::string> path = path_to_create(name);
+  if (path || path.error().code() != ENOENT) return path;
+  return std::move(path).error().within(
+      fmt::format("{}: error while converting {}", options.target, options.target_format));
+}
+
+}  // namespace
 
 Result<TargetStaging> TargetStaging::begin(Storage& storage, const ConvertOptions& options,
                                            PreparedTarget& prepared) {
@@ -14,11 +27,11 @@ Result<TargetStaging> TargetStaging::begin(Storage& storage, const ConvertOption
   CreateImageOptions& create = prepared.create->options;
   // The data file first: an image is complete when what it refers to is there.
   if (const auto data_file = create.options.string("data_file")) {
-    ASSIGN_OR_RETURN(const std::string path, path_of_name(*data_file));
+    ASSIGN_OR_RETURN(const std::string path, path_of_target(options, *data_file));
     RETURN_IF_ERROR(staging.stage(path, options.replace));
   }
   staging.is_in_place_ = false;
-  ASSIGN_OR_RETURN(const std::string path, path_of_name(options.target));
+  ASSIGN_OR_RETURN(const std::string path, path_of_target(options, options.target));
   RETURN_IF_ERROR(staging.stage(path, options.replace));
   if (staging.is_in_place_) {
     // raw has no header to say it.

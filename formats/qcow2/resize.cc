@@ -77,12 +77,19 @@ Task<Result<void>> fill_runs(std::vector<HostRun> runs, Preallocation mode) {
   co_return ok();
 }
 
-Task<Result<void>> preallocate(Writer& writer, ResizeRequest request, uint64_t old_size) {
+Task<Result<void>> preallocate(Writer& writer, File* data_file, ResizeRequest request,
+                               uint64_t old_size) {
   const bool has_space = request.preallocation >= Preallocation::kFalloc;
   const Writer::PreallocateOptions options{has_space, has_space && request.backing_size > old_size};
   CO_ASSIGN_OR_RETURN(std::vector<HostRun> runs,
                       co_await writer.preallocate(old_size, request.virtual_size, options));
-  if (!has_space) co_return ok();
+  if (!has_space) {
+    if (data_file == nullptr) co_return ok();
+    // As long as with the other modes.
+    CO_RETURN_IF_ERROR(co_await data_file->truncate(
+        round_up(request.virtual_size, writer.metadata().header.subcluster_size())));
+    co_return ok();
+  }
   Result<void> filled = co_await fill_runs(std::move(runs), request.preallocation);
   if (!filled) co_return std::move(filled).error().within("Failed to resize underlying file");
   co_return ok();
@@ -113,7 +120,7 @@ Task<Result<void>> grow(Writer& writer, File* data_file, ResizeRequest request) 
   if (data_file != nullptr) CO_RETURN_IF_ERROR(co_await data_file->truncate(request.virtual_size));
   header.virtual_size = request.virtual_size;
   if (request.preallocation != Preallocation::kOff && request.virtual_size > old_size) {
-    CO_RETURN_IF_ERROR(co_await preallocate(writer, request, old_size));
+    CO_RETURN_IF_ERROR(co_await preallocate(writer, data_file, request, old_size));
   }
   CO_RETURN_IF_ERROR(co_await hide_backing(writer, request, old_size));
   Result<void> flushed = co_await writer.flush(true);

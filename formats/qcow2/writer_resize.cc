@@ -37,13 +37,13 @@ Task<Result<uint64_t>> Writer::preallocate_run(uint64_t guest_cluster, uint64_t 
   CO_RETURN_IF_ERROR(
       check_entry(before, guest_cluster - before.first_guest_cluster, guest_cluster << bits));
   if (owns_host_cluster(first)) co_return guest_cluster + 1;
+  // The subclusters behind the end of the disk need no space.
+  const uint64_t rest =
+      round_up(header_.guest_size() - (guest_cluster << bits), header_.subcluster_size());
   AllocatedClusters added{{guest_cluster, count_unowned(before, guest_cluster, end_cluster)}, true};
   if (!format_.has_data_file) {
     CO_ASSIGN_OR_RETURN(added, co_await allocator_.allocate(added.clusters.clusters));
-    // The subclusters behind the end of the disk need no space.
-    const uint64_t rest = header_.guest_size() - (guest_cluster << bits);
-    note_end((added.clusters.first << bits) +
-             std::min(added.clusters.clusters << bits, round_up(rest, header_.subcluster_size())));
+    note_end((added.clusters.first << bits) + std::min(added.clusters.clusters << bits, rest));
     // Nobody writes there, and no table may show what the file does not have.
     if (is_ordered_) CO_RETURN_IF_ERROR(co_await extend_file());
   }
@@ -52,7 +52,7 @@ Task<Result<uint64_t>> Writer::preallocate_run(uint64_t guest_cluster, uint64_t 
   if (!added.reads_as_zeros && !options.shows_old_bytes) {
     CO_RETURN_IF_ERROR(co_await data_file_.write_zeroes(host_offset, length, ZeroFlags()));
   }
-  append_run(runs, guest_cluster << bits, host_offset, length);
+  append_run(runs, guest_cluster << bits, host_offset, std::min(length, rest));
   const SubclusterBitmap bitmap = header_.has_extended_l2() && options.fills_subclusters
                                       ? SubclusterBitmap::all_allocated()
                                       : SubclusterBitmap();
