@@ -306,8 +306,11 @@ class Runner:
         needs_more = "-S" in case.words or case.command == "create" or case.is_mapped_beforehand()
         limit = report["fully-allocated" if needs_more else "required"]
         length = os.path.getsize("ours/out.qcow2")
+        genuine_length = os.path.getsize("genuine/out.qcow2")
+        if genuine_length == limit and length != limit and case.has_same_layout():
+            self.differences.append(f"  measure promised {limit} bytes to the byte, convert made {length}")
         # A refcount table that grew leaves its old place behind; then the genuine file is as long.
-        if length > max(limit, os.path.getsize("genuine/out.qcow2")):
+        if length > max(limit, genuine_length):
             self.differences.append(f"  measure promised {limit} bytes, convert made {length}")
 
 
@@ -330,7 +333,13 @@ def run_all(runner, arguments):
         folder = tempfile.mkdtemp(prefix=f"cross-{number}-")
         os.chdir(folder)
         case = Case(arguments.seed, number)
-        if not runner.run_case(case):
+        try:
+            is_alike = runner.run_case(case)
+        except subprocess.TimeoutExpired as error:
+            # The genuine tool hangs once in a while: a wake-up is lost.
+            is_alike = error.cmd[0] == runner.genuine
+            print(f"case {number}: {' '.join(error.cmd)} hangs")
+        if not is_alike:
             failed += 1
             print(f"case {number}: {case.size} bytes of {case.source_format} {case.source_options}: "
                   f"qemu-img {' '.join(case.target_words())}")
