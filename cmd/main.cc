@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <new>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,7 @@
 #include "cmd/reproduce_command.h"
 #include "cmd/resize_command.h"
 #include "cmd/snapshot_command.h"
+#include "loop/out_of_memory.h"
 #include "loop/try.h"
 
 namespace imgconv {
@@ -111,6 +113,7 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   // So is a limit on the size of files (ulimit -f): EFBIG is said, and cleaned up after.
   std::signal(SIGXFSZ, SIG_IGN);
+  std::set_new_handler(imgconv::out_of_memory);
   imgconv::install_progress_signal();
   const imgconv::Report report(argc > 0 ? argv[0] : "imgconv");
   const imgconv::Result<int> exit_code =

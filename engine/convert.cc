@@ -19,6 +19,7 @@
 #include "engine/snapshot_selector.h"
 #include "engine/target_staging.h"
 #include "loop/interrupt.h"
+#include "loop/out_of_memory.h"
 #include "loop/try.h"
 
 namespace imgconv {
@@ -108,6 +109,10 @@ Task<Result<void>> make_target(Storage& storage, const ConvertOptions& options,
                                const PreparedTarget& prepared, const ConcatSource& source,
                                const TargetStaging& staging, Messages& messages,
                                ConvertChecks& checks, ConvertSummary& summary) {
+  std::optional<EmergencyCleanup> emergency;
+  if (const std::string* const path = staging.emptied_on_failure()) {
+    emergency.emplace(*path, EmergencyCleanup::Action::kEmpty);
+  }
   Result<std::unique_ptr<ImageChain>> target =
       co_await open_target(storage, options, prepared, messages);
   if (!target) {

@@ -7,8 +7,10 @@
 #include <array>
 #include <cassert>
 #include <cerrno>
+#include <cstdlib>
 #include <utility>
 
+#include "loop/out_of_memory.h"
 #include "loop/try.h"
 #include "loop/units.h"
 
@@ -24,7 +26,7 @@ constexpr const char* kLibrary = "libcrypto.so.3";
 constexpr size_t kMaxDigestBytes = 64;
 
 /// The functions of libcrypto that are used here, as openssl/evp.h declares them. The header would
-/// be needed by every build, for six functions of an interface that has been stable since 1.1.0.
+/// be needed by every build, for seven functions of an interface that has been stable since 1.1.0.
 struct Crypto {
   const Algorithm* (*get_digest)(const char* name) = nullptr;
   Context* (*new_context)() = nullptr;
@@ -40,19 +42,38 @@ bool find(void* library, const char* name, Function& function) {
   return function != nullptr;
 }
 
+// The library crashes in places when it gets no memory.
+void* allocate(size_t size, const char* /*file*/, int /*line*/) {
+  void* const memory = std::malloc(size);
+  if (memory == nullptr && size > 0) out_of_memory();
+  return memory;
+}
+void* reallocate(void* old, size_t size, const char* /*file*/, int /*line*/) {
+  void* const memory = std::realloc(old, size);
+  if (memory == nullptr && size > 0) out_of_memory();
+  return memory;
+}
+void release(void* memory, const char* /*file*/, int /*line*/) { std::free(memory); }
+
+/// CRYPTO_set_mem_functions(). Refused, with 0, after the library's first allocation.
+using SetAllocator = int (*)(decltype(&allocate), decltype(&reallocate), decltype(&release));
+
 Result<Crypto> load_crypto() {
   void* const library = ::dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     return Error(ENOTSUP, fmt::format("Digests need OpenSSL: {}", ::dlerror()));
   }
   Crypto crypto;
+  SetAllocator set_allocator = nullptr;
   const bool is_complete = find(library, "EVP_get_digestbyname", crypto.get_digest) &&
                            find(library, "EVP_MD_CTX_new", crypto.new_context) &&
                            find(library, "EVP_MD_CTX_free", crypto.free_context) &&
                            find(library, "EVP_DigestInit_ex", crypto.init) &&
                            find(library, "EVP_DigestUpdate", crypto.update) &&
-                           find(library, "EVP_DigestFinal_ex", crypto.final);
+                           find(library, "EVP_DigestFinal_ex", crypto.final) &&
+                           find(library, "CRYPTO_set_mem_functions", set_allocator);
   if (!is_complete) return Error(ENOTSUP, fmt::format("{} is no OpenSSL", kLibrary));
+  set_allocator(allocate, reallocate, release);
   return crypto;
 }
 

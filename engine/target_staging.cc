@@ -34,6 +34,7 @@ Result<TargetStaging> TargetStaging::begin(Storage& storage, const ConvertOption
   ASSIGN_OR_RETURN(const std::string path, path_of_target(options, options.target));
   RETURN_IF_ERROR(staging.stage(path, options.replace));
   if (staging.is_in_place_) {
+    staging.in_place_path_ = path;
     // raw has no header to say it.
     create.is_incomplete = options.target_format == "qcow2";
     staging.empties_on_failure_ = !create.is_incomplete;

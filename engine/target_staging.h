@@ -36,6 +36,10 @@ class TargetStaging {
   /// What is left does not pass for an image.
   Task<Result<void>> give_up(ImageChain* target) const;
 
+  /// The file that a run which cannot go on must empty, or null.
+  const std::string* emptied_on_failure() const {
+    return empties_on_failure_ ? &in_place_path_ : nullptr;
+  }
   /// Whether a signal must wait for give_up().
   bool needs_interrupt_guard() const { return needs_guard_; }
 
@@ -51,6 +55,7 @@ class TargetStaging {
   std::vector<std::string> staged_;
   /// A new image in an existing file or on a device.
   bool is_in_place_ = false;
+  std::string in_place_path_;
   /// What is in place cannot say that it is incomplete.
   bool empties_on_failure_ = false;
   bool needs_guard_ = false;

@@ -4,6 +4,7 @@
 
 #include "formats/codec_deflate.h"
 #include "formats/codec_zstd.h"
+#include "loop/per_thread.h"
 
 namespace imgconv {
 namespace {
@@ -32,15 +33,15 @@ std::unique_ptr<Compressor> make_compressor(Codec codec) {
 }
 
 Decompressor& thread_decompressor(Codec codec) {
-  thread_local std::array<std::unique_ptr<Decompressor>, kCodecs.size()> contexts;
-  std::unique_ptr<Decompressor>& context = contexts[static_cast<size_t>(codec)];
+  static const PerThread<std::array<std::unique_ptr<Decompressor>, kCodecs.size()>> contexts;
+  std::unique_ptr<Decompressor>& context = contexts.get()[static_cast<size_t>(codec)];
   if (!context) context = make_decompressor(codec);
   return *context;
 }
 
 Compressor& thread_compressor(Codec codec) {
-  thread_local std::array<std::unique_ptr<Compressor>, kCodecs.size()> contexts;
-  std::unique_ptr<Compressor>& context = contexts[static_cast<size_t>(codec)];
+  static const PerThread<std::array<std::unique_ptr<Compressor>, kCodecs.size()>> contexts;
+  std::unique_ptr<Compressor>& context = contexts.get()[static_cast<size_t>(codec)];
   if (!context) context = make_compressor(codec);
   return *context;
 }

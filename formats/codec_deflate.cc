@@ -6,9 +6,9 @@
 #include <cassert>
 #include <cerrno>
 #include <limits>
-#include <new>
 
 #include "formats/deflate_encoder.h"
+#include "loop/out_of_memory.h"
 #include "loop/units.h"
 
 namespace imgconv {
@@ -47,7 +47,7 @@ void set_buffers(z_stream& stream, std::span<const std::byte> input, std::span<s
 class ZlibInflater {
  public:
   ZlibInflater() {
-    if (inflateInit2(&stream_, kReadWindowBits) != Z_OK) throw std::bad_alloc();
+    if (inflateInit2(&stream_, kReadWindowBits) != Z_OK) out_of_memory();
   }
   ~ZlibInflater() { inflateEnd(&stream_); }
   ZlibInflater(const ZlibInflater&) = delete;
@@ -58,6 +58,7 @@ class ZlibInflater {
     if (inflateReset(&stream_) != Z_OK) return false;
     set_buffers(stream_, input, output);
     const int status = inflate(&stream_, Z_FINISH);
+    if (status == Z_MEM_ERROR) out_of_memory();
     return (status == Z_STREAM_END || status == Z_BUF_ERROR) && stream_.avail_out == 0;
   }
 
@@ -70,7 +71,7 @@ class ZlibInflater {
 class DeflateDecompressor final : public Decompressor {
  public:
   DeflateDecompressor() : fast_(libdeflate_alloc_decompressor()) {
-    if (!fast_) throw std::bad_alloc();
+    if (!fast_) out_of_memory();
   }
 
   Result<void> decompress(std::span<const std::byte> input, std::span<std::byte> output) override {
@@ -94,7 +95,7 @@ class ZlibCompressor final : public Compressor {
   ZlibCompressor() {
     const int status = deflateInit2(&stream_, Z_DEFAULT_COMPRESSION, Z_DEFLATED, kWriteWindowBits,
                                     kWriteMemoryLevel, Z_DEFAULT_STRATEGY);
-    if (status != Z_OK) throw std::bad_alloc();
+    if (status != Z_OK) out_of_memory();
   }
   ~ZlibCompressor() override { deflateEnd(&stream_); }
 

@@ -3,15 +3,23 @@
 // For ZSTD_d_stableOutBuffer.
 #define ZSTD_STATIC_LINKING_ONLY
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <cerrno>
-#include <new>
+
+#include "loop/out_of_memory.h"
 
 namespace imgconv {
 namespace {
 
 /// zstd's default, and what other writers of qcow2 use.
 constexpr int kLevel = 3;
+
+/// Whether it is an error. Memory that is missing is nothing that the image could help.
+bool is_error(size_t result) {
+  if (ZSTD_getErrorCode(result) == ZSTD_error_memory_allocation) out_of_memory();
+  return ZSTD_isError(result) != 0;
+}
 
 struct ZstdDeleter {
   void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
@@ -21,7 +29,7 @@ struct ZstdDeleter {
 class ZstdDecompressor final : public Decompressor {
  public:
   ZstdDecompressor() : context_(ZSTD_createDCtx()) {
-    if (!context_) throw std::bad_alloc();
+    if (!context_) out_of_memory();
     // The cluster itself is the window: no copy of it, and no window of up to 128 MiB that a
     // hostile frame header could ask for.
     ZSTD_DCtx_setParameter(context_.get(), ZSTD_d_stableOutBuffer, 1);
@@ -38,7 +46,7 @@ class ZstdDecompressor final : public Decompressor {
       const size_t out_before = out.pos;
       bytes_missing = ZSTD_decompressStream(context_.get(), &out, &in);
       const bool has_progress = in.pos > in_before || out.pos > out_before;
-      if (ZSTD_isError(bytes_missing) != 0 || !has_progress) return Error::from_errno(EIO);
+      if (is_error(bytes_missing) || !has_progress) return Error::from_errno(EIO);
     } while (out.pos < out.size);
     if (bytes_missing != 0) return Error::from_errno(EIO);
     return ok();
@@ -51,7 +59,7 @@ class ZstdDecompressor final : public Decompressor {
 class ZstdCompressor final : public Compressor {
  public:
   ZstdCompressor() : context_(ZSTD_createCCtx()) {
-    if (!context_) throw std::bad_alloc();
+    if (!context_) out_of_memory();
     ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, kLevel);
     ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_contentSizeFlag, 1);
     ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_checksumFlag, 0);
@@ -61,7 +69,7 @@ class ZstdCompressor final : public Compressor {
                                  std::span<std::byte> output) override {
     const size_t length = ZSTD_compress2(context_.get(), output.data(), output.size(),
                                          cluster.data(), cluster.size());
-    if (ZSTD_isError(length) != 0) return std::nullopt;
+    if (is_error(length)) return std::nullopt;
     return length;
   }
 

@@ -10,6 +10,7 @@
 
 #include "formats/codec.h"
 #include "loop/file.h"
+#include "loop/per_thread.h"
 #include "loop/try.h"
 #include "loop/units.h"
 
@@ -102,7 +103,7 @@ size_t compressed_run_length(std::span<const Extent> extents, HostRange& range) 
 /// goes on behind the end of `streams` has only what is there.
 Result<void> decode_run(std::span<const Extent> extents, std::span<const std::byte> streams,
                         uint64_t host_begin, std::span<std::byte> buffer) {
-  thread_local Scratch cluster_scratch;
+  static const PerThread<Scratch> cluster_scratch;
   std::span<const std::byte> decoded;
   const Extent* decoded_from = nullptr;
   for (const Extent& extent : extents) {
@@ -118,7 +119,7 @@ Result<void> decode_run(std::span<const Extent> extents, std::span<const std::by
       continue;
     }
     if (decoded_from == nullptr || !is_same_cluster(*decoded_from, extent)) {
-      const std::span<std::byte> cluster = cluster_scratch.take(extent.cluster_size);
+      const std::span<std::byte> cluster = cluster_scratch.get().take(extent.cluster_size);
       RETURN_IF_ERROR(decompressor.decompress(stream, cluster));
       decoded = cluster;
       decoded_from = &extent;
@@ -130,8 +131,8 @@ Result<void> decode_run(std::span<const Extent> extents, std::span<const std::by
 
 Result<void> read_compressed_run(std::span<const Extent> extents, const HostRange& range,
                                  std::span<std::byte> buffer, FileEnd file_end) {
-  thread_local Scratch stream_scratch;
-  std::span<std::byte> streams = stream_scratch.take(range.length());
+  static const PerThread<Scratch> stream_scratch;
+  std::span<std::byte> streams = stream_scratch.get().take(range.length());
   ASSIGN_OR_RETURN(const size_t got, read_with_zero_tail(*extents[0].file, range.begin, streams));
   if (file_end == FileEnd::kError) streams = streams.first(got);
   return decode_run(extents, streams, range.begin, buffer);

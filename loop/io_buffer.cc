@@ -4,8 +4,9 @@
 
 #include <array>
 #include <cstdlib>
-#include <new>
 
+#include "loop/out_of_memory.h"
+#include "loop/per_thread.h"
 #include "loop/units.h"
 
 namespace imgconv {
@@ -62,19 +63,15 @@ class FreeList {
   size_t next_victim_ = 0;
 };
 
-// Buffers that other thread_local objects hold may be freed after the list itself; it is trivially
-// readable then, and says that nothing is kept.
-thread_local bool free_list_is_gone = false;
-
-struct ThreadFreeList : FreeList {
-  ~ThreadFreeList() { free_list_is_gone = true; }
-};
-thread_local ThreadFreeList free_list;
+FreeList& free_list() {
+  static const PerThread<FreeList> lists;
+  return lists.get();
+}
 
 std::byte* allocate_block(size_t capacity) {
   const bool is_huge = capacity >= kHugePageSize;
   void* const data = std::aligned_alloc(is_huge ? kHugePageSize : IoBuffer::kAlignment, capacity);
-  if (data == nullptr) throw std::bad_alloc();
+  if (data == nullptr) out_of_memory();
   // Only a wish; without huge pages the memory is as good as any.
   if (is_huge) ::madvise(data, capacity, MADV_HUGEPAGE);
   return static_cast<std::byte*>(data);
@@ -85,19 +82,14 @@ std::byte* allocate_block(size_t capacity) {
 IoBuffer::IoBuffer(size_t size) : size_(size) {
   if (size == 0) return;
   const size_t unit = size >= kHugePageSize ? kHugePageSize : kAlignment;
-  if (size > SIZE_MAX - unit) throw std::bad_alloc();
+  if (size > SIZE_MAX - unit) out_of_memory();
   capacity_ = round_up(size, unit);
-  if (!free_list_is_gone) data_ = free_list.take(capacity_);
+  data_ = free_list().take(capacity_);
   if (data_ == nullptr) data_ = allocate_block(capacity_);
 }
 
 IoBuffer::~IoBuffer() {
-  if (data_ == nullptr) return;
-  if (free_list_is_gone) {
-    std::free(data_);
-  } else {
-    free_list.put(data_, capacity_);
-  }
+  if (data_ != nullptr) free_list().put(data_, capacity_);
 }
 
 }  // namespace imgconv

@@ -17,7 +17,7 @@ class IoBuffer {
   static constexpr size_t kAlignment = 4096;
 
   IoBuffer() = default;
-  /// Throws std::bad_alloc like every container.
+  /// Ends the process when there is no memory (loop/out_of_memory.h).
   explicit IoBuffer(size_t size);
   IoBuffer(IoBuffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),

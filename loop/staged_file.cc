@@ -94,12 +94,17 @@ Result<void> StagedFile::create_with_temporary_name() {
     ASSIGN_OR_RETURN(std::string path, temporary_path(directory_of(name_)));
     descriptor_ = UniqueFd(::open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, kNewMode));
     if (descriptor_.get() >= 0) {
-      temporary_path_ = std::move(path);
+      own_temporary_name(std::move(path));
       return ok();
     }
     if (errno != EEXIST) break;
   }
   return could_not_create(errno, name_);
+}
+
+void StagedFile::own_temporary_name(std::string path) {
+  temporary_path_ = std::move(path);
+  temporary_name_.emplace(temporary_path_, EmergencyCleanup::Action::kRemoveName);
 }
 
 Result<void> StagedFile::take_over_owner() {
@@ -147,15 +152,16 @@ Result<void> StagedFile::publish(bool sync) {
     }
     if (!linked) {
       // A link replaces nothing: by way of a name of its own, which rename() moves over the other.
-      ASSIGN_OR_RETURN(const std::string path, temporary_path(directory_of(name_)));
+      ASSIGN_OR_RETURN(std::string path, temporary_path(directory_of(name_)));
       RETURN_IF_ERROR(link_to(path));
-      temporary_path_ = path;
+      own_temporary_name(std::move(path));
     }
   }
   if (has_temporary_name()) {
     const int renamed =
         until_uninterrupted([&] { return ::rename(temporary_path_.c_str(), name_.c_str()); });
     if (renamed < 0) return could_not_create(errno, name_);
+    temporary_name_.reset();
     temporary_path_.clear();
   }
   if (!sync) return ok();

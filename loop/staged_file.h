@@ -7,8 +7,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "loop/out_of_memory.h"
 #include "loop/result.h"
 #include "loop/unique_fd.h"
 
@@ -46,6 +48,7 @@ class StagedFile {
   Result<void> take_over_owner();
   Result<void> create_with_temporary_name();
   Result<void> link_to(const std::string& path) const;
+  void own_temporary_name(std::string path);
 
   const std::string name_;
   const Target target_;
@@ -55,6 +58,7 @@ class StagedFile {
   UniqueFd replaced_;
   /// Empty where the file has no name.
   std::string temporary_path_;
+  std::optional<EmergencyCleanup> temporary_name_;
 };
 
 }  // namespace imgconv

@@ -21,6 +21,8 @@ import tempfile
 import time
 
 CALLS = "pwrite64,pwritev,write,fallocate,ftruncate,fsync,fdatasync,linkat,rename,unlink,io_uring_enter"
+# Threads share the work anew in each run: none of them may come to the call that was drawn.
+MORE_TRIES = 50
 QEMU_IMG = os.environ.get("IMGCONV_QEMU_IMG10") or shutil.which("qemu-img")
 
 
@@ -322,8 +324,9 @@ def try_command(program, command, arguments, rnd):
         moments = moments_of(program, command.words(), arguments.at_random_times)
         command.learn_new()
         assert command.new is not None
-        killed = 0
-        for _ in range(arguments.count):
+        killed = tries = 0
+        while tries < arguments.count or (killed == 0 and tries < arguments.count + MORE_TRIES):
+            tries += 1
             fresh_folder()
             others = digest_of_others(command.targets)
             killed += run_killed(program, command.words(), rnd, moments)
@@ -333,6 +336,7 @@ def try_command(program, command, arguments, rnd):
             assert left == others, "another file changed or was left"
             command.judge()
         os.chdir("/")
+    assert killed > 0, f"not killed once in {tries} tries"
     return killed
 
 
