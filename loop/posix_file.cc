@@ -38,9 +38,17 @@ Result<void> from_system_call(int status) {
   return ok();
 }
 
-bool is_on_tmpfs(int descriptor) {
+// Room is found ahead for writes of this length or more. ext4 joins shorter ones better itself.
+constexpr size_t kMinAllocation = 64 * kKiB;
+
+// What a new image may hold: its first metadata.
+constexpr uint64_t kNearlyNothing = kMiB;
+
+/// What statfs calls the file system; 0 if it does not tell.
+auto file_system_of(int descriptor) {
   struct statfs file_system {};
-  return ::fstatfs(descriptor, &file_system) == 0 && file_system.f_type == TMPFS_MAGIC;
+  const bool is_known = ::fstatfs(descriptor, &file_system) == 0;
+  return is_known ? file_system.f_type : decltype(file_system.f_type){};
 }
 
 }  // namespace
@@ -49,19 +57,20 @@ Result<std::unique_ptr<PosixFile>> PosixFile::adopt(UniqueFd descriptor, std::st
                                                     const PosixFileOptions& options) {
   struct stat status {};
   RETURN_IF_ERROR(from_system_call(::fstat(descriptor.get(), &status)));
-  const bool is_block_device = S_ISBLK(status.st_mode);
-  assert(is_block_device || S_ISREG(status.st_mode));
+  assert(S_ISBLK(status.st_mode) || S_ISREG(status.st_mode));
   return std::unique_ptr<PosixFile>(
-      new PosixFile(std::move(descriptor), std::move(name), options, is_block_device));
+      new PosixFile(std::move(descriptor), std::move(name), options, status));
 }
 
 PosixFile::PosixFile(UniqueFd descriptor, std::string name, const PosixFileOptions& options,
-                     bool is_block_device)
+                     const struct stat& status)
     : descriptor_(std::move(descriptor)),
       name_(std::move(name)),
       options_(options),
-      is_block_device_(is_block_device),
-      is_in_memory_(is_on_tmpfs(descriptor_.get())) {
+      is_block_device_(S_ISBLK(status.st_mode)),
+      file_system_(file_system_of(descriptor_.get())),
+      held_little_(!is_block_device_ &&
+                   static_cast<uint64_t>(status.st_blocks) * kSectorSize <= kNearlyNothing) {
   const int fd = descriptor_.get();
   if (is_block_device_) device_block_size_ = probe_direct_io_alignment(fd, true);
   if (options_.is_direct) {
@@ -79,7 +88,7 @@ bool PosixFile::read_if_cached(uint64_t host_offset, std::span<std::byte> buffer
   if (direct_ != nullptr || !check_file_range(host_offset, buffer.size())) return false;
   const iovec memory{buffer.data(), buffer.size()};
   // tmpfs does not know the flag, and reads at once without it.
-  const int flags = is_in_memory_ ? 0 : RWF_NOWAIT;
+  const int flags = file_system_ == TMPFS_MAGIC ? 0 : RWF_NOWAIT;
   const ssize_t count =
       ::preadv2(descriptor_.get(), &memory, 1, static_cast<off_t>(host_offset), flags);
   return count >= 0 && static_cast<size_t>(count) == buffer.size();
@@ -90,6 +99,7 @@ Result<void> PosixFile::write(uint64_t host_offset, std::span<const std::byte> d
   std::unique_lock turn(write_turn_, std::defer_lock);
   if (is_written_in_turns()) turn.lock();
   RETURN_IF_ERROR(check_file_range(host_offset, data.size()));
+  if (data.size() >= kMinAllocation) allocate_ahead(host_offset, data.size());
   while (!data.empty()) {
     const std::span<const std::byte> part = data.first(std::min(data.size(), kMaxBufferedWrite));
     RETURN_IF_ERROR(pwrite_all(descriptor_.get(), host_offset, part));
@@ -97,6 +107,14 @@ Result<void> PosixFile::write(uint64_t host_offset, std::span<const std::byte> d
     data = data.subspan(part.size());
   }
   return ok();
+}
+
+void PosixFile::allocate_ahead(uint64_t host_offset, size_t length) {
+  if (!held_little_ || file_system_ != EXT4_SUPER_MAGIC) return;
+  // Only a hint: what is wrong, the write finds as well, and the length of the file is its
+  // business.
+  static_cast<void>(::fallocate(descriptor_.get(), FALLOC_FL_KEEP_SIZE,
+                                static_cast<off_t>(host_offset), static_cast<off_t>(length)));
 }
 
 Result<void> PosixFile::write_zeroes(uint64_t host_offset, uint64_t length, ZeroFlags flags) {

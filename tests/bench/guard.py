@@ -8,7 +8,8 @@ instructions and under `strace -f -c` for the system calls, and compares both, p
 (per run where there is none), with tests/bench/guard.json. More than 5% above fails; more than 5%
 below is told, so that the gain can be recorded with --record. Waking, memory and start-up calls are
 left out of the system calls, since they depend on timing. Exit status 77 without the two tools, or
-where the numbers mean nothing: recorded were a Release build by g++ 12 on x86-64 with AVX2.
+where the numbers mean nothing: recorded were a Release build by g++ 12 on x86-64 with AVX2, on ext4,
+where more calls are needed than elsewhere (L14).
 """
 import argparse
 import json

@@ -2,12 +2,21 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/ioctl.h>
+#include <sys/vfs.h>
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <memory>
+#include <new>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -50,7 +59,46 @@ PosixFileOptions direct_options() {
   return options;
 }
 
+/// Whether the file at `offset` has its place on the disk, or will be given one when it is written
+/// back. Nothing where the file system does not tell.
+std::optional<bool> has_place_on_disk(const PosixFile& file, uint64_t offset) {
+  alignas(fiemap) std::array<std::byte, sizeof(fiemap) + sizeof(fiemap_extent)> memory{};
+  auto* const map = new (memory.data()) fiemap{};
+  map->fm_start = offset;
+  map->fm_length = 1;
+  map->fm_extent_count = 1;
+  if (::ioctl(file.descriptor(), FS_IOC_FIEMAP, map) < 0) return std::nullopt;
+  if (map->fm_mapped_extents != 1) return std::nullopt;
+  fiemap_extent extent;
+  std::memcpy(&extent, memory.data() + sizeof(fiemap), sizeof extent);
+  return (extent.fe_flags & FIEMAP_EXTENT_DELALLOC) == 0;
+}
+
+bool is_on_ext4(const PosixFile& file) {
+  struct statfs file_system {};
+  return ::fstatfs(file.descriptor(), &file_system) == 0 && file_system.f_type == EXT4_SUPER_MAGIC;
+}
+
 }  // namespace
+
+TEST_CASE("PosixFile: long writes into a new file of ext4 have their place before they are written",
+          "[loop][posix_file]") {
+  const TempDir directory;
+  const auto file = open_new(directory, {});
+  // ext2 and ext3 have the same magic number, and cannot.
+  const bool can_allocate =
+      ::fallocate(file->descriptor(), FALLOC_FL_KEEP_SIZE, 8 * kMiB, 4 * kKiB) == 0;
+  if (!is_on_ext4(*file) || !can_allocate) {
+    fmt::print("skipped: not on ext4\n");
+    return;
+  }
+  REQUIRE_THAT(file->write(0, pattern(0, 64 * kKiB)), IsOk());
+  REQUIRE_THAT(file->write(kMiB, pattern(0, 4 * kKiB)), IsOk());
+  CHECK(has_place_on_disk(*file, 0) == true);
+  // The room that was found ahead is no part of the file.
+  REQUIRE_THAT(file->stat(), IsOk());
+  CHECK(file->stat()->length == kMiB + 4 * kKiB);
+}
 
 TEST_CASE("PosixFile: write_zeroes without fallback either works at once or says ENOTSUP",
           "[loop][posix_file]") {
