@@ -289,10 +289,16 @@ L2Entry Writer::linked_entry(L2Entry old, const PendingRun& run, uint64_t host_o
                        bitmap.with_allocated(run.subclusters));
 }
 
-Task<Result<void>> Writer::release_cluster(L2Entry old) {
-  if (format_.has_data_file || (!old.is_compressed() && old.host_offset().bytes() == 0)) {
+Task<Result<void>> Writer::release_cluster(L2Entry old, bool gives_up) {
+  if (format_.has_data_file) {
+    // Zeros of a raw one are in the file already.
+    const bool is_place = is_aligned(old.host_offset().bytes(), cluster_size());
+    if (gives_up && is_place && !header_.is_data_file_raw()) {
+      note_given_up({old.host_offset().bytes() >> header_.cluster_bits, 1});
+    }
     co_return ok();
   }
+  if (!old.is_compressed() && old.host_offset().bytes() == 0) co_return ok();
   const CompressedLocation place = old.is_compressed()
                                        ? old.compressed_location(header_.cluster_bits)
                                        : CompressedLocation{old.host_offset(), cluster_size()};
@@ -308,6 +314,7 @@ Task<Result<void>> Writer::release_cluster(L2Entry old) {
       clusters_for(place.offset.bytes() + place.length, header_.cluster_bits).value();
   if (!allocator_.may_release({first, end - first})) co_return ok();
   CO_RETURN_IF_ERROR(co_await allocator_.release({first, end - first}));
+  if (gives_up) note_given_up({first, end - first});
   co_return ok();
 }
 

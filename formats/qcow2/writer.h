@@ -131,7 +131,8 @@ class Writer {
   Task<Result<void>> link_early(uint64_t guest_cluster);
   L2Entry linked_entry(L2Entry old, const PendingRun& run, uint64_t host_offset) const;
 
-  Task<Result<void>> release_cluster(L2Entry old);
+  /// `gives_up`: its space is to go back to the file system when nobody uses it any more.
+  Task<Result<void>> release_cluster(L2Entry old, bool gives_up = false);
 
   // writer_resize.cc
   Task<Result<uint64_t>> preallocate_run(uint64_t guest_cluster, uint64_t end_cluster,
@@ -174,6 +175,9 @@ class Writer {
   Task<Result<void>> write_l2_back();
   /// Makes room among what waits for a flush. For the begin of a request.
   Task<Result<void>> free_much_released();
+  void note_given_up(HostClusters range);
+  /// Punches holes where what was given up is free by now.
+  Task<Result<void>> discard_given_up();
   Task<Result<void>> release_pending();
   Task<Result<void>> extend_file();
 
@@ -198,6 +202,8 @@ class Writer {
     uint64_t length = 0;
   };
   std::vector<HostRange> holes_;
+  /// In the order of release; neighbours are one range.
+  std::vector<HostClusters> given_up_;
   uint64_t file_end_ = 0;
 };
 

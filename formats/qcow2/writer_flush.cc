@@ -6,6 +6,13 @@
 
 namespace imgconv::qcow2 {
 
+namespace {
+
+// Ours: 256 KiB of ranges.
+constexpr size_t kManyGivenUp = 16384;
+
+}  // namespace
+
 void Writer::protect_metadata() {
   const unsigned bits = header_.cluster_bits;
   ProtectedClusters& clusters = allocator_.protected_clusters();
@@ -83,8 +90,38 @@ Task<Result<void>> Writer::write_l2_back() {
 }
 
 Task<Result<void>> Writer::free_much_released() {
-  if (allocator_.has_many_released()) {
+  if (allocator_.has_many_released() || given_up_.size() >= kManyGivenUp) {
     CO_RETURN_IF_ERROR(co_await flush(false));
+  }
+  co_return ok();
+}
+
+void Writer::note_given_up(HostClusters range) {
+  if (!given_up_.empty() && given_up_.back().end() == range.first) {
+    given_up_.back().clusters += range.clusters;
+  } else {
+    given_up_.push_back(range);
+  }
+}
+
+Task<Result<void>> Writer::discard_given_up() {
+  const unsigned bits = header_.cluster_bits;
+  for (const HostClusters range : std::exchange(given_up_, {})) {
+    for (uint64_t first = range.first; first < range.end();) {
+      uint64_t end = first;
+      for (; end < range.end(); ++end) {
+        if (format_.has_data_file) continue;
+        CO_ASSIGN_OR_RETURN(const uint64_t count, co_await refcounts_.get(end));
+        if (count != 0) break;
+      }
+      if (first < end) {
+        // A favour to the file system, which may decline.
+        const Result<void> ignored =
+            co_await data_file_.discard(first << bits, (end - first) << bits);
+        static_cast<void>(ignored);
+      }
+      first = end + 1;
+    }
   }
   co_return ok();
 }
@@ -102,6 +139,7 @@ Task<Result<void>> Writer::flush(bool sync) {
     CO_RETURN_IF_ERROR(co_await allocator_.free_released());
     CO_RETURN_IF_ERROR(co_await allocator_.flush());
   }
+  CO_RETURN_IF_ERROR(co_await discard_given_up());
   if (sync) {
     CO_RETURN_IF_ERROR(co_await barrier());
   }

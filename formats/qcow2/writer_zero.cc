@@ -89,9 +89,11 @@ Task<Result<uint64_t>> Writer::zero_in_page(const L2Page& page, uint64_t first,
     }
     tables_.set_entry(page, index, zeroed_entry(old, is_released));
     if (is_released) {
-      CO_RETURN_IF_ERROR(co_await release_cluster(old));
+      CO_RETURN_IF_ERROR(co_await release_cluster(old, may_unmap));
     }
   }
+  // The place in a data file stays the cluster's, which may be written before the next flush.
+  if (format_.has_data_file) CO_RETURN_IF_ERROR(co_await discard_given_up());
   co_return end_cluster;
 }
 

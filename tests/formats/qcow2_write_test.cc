@@ -390,6 +390,32 @@ TEST_CASE("Writer: an external data file holds guest data at its own offsets", "
   CHECK(is_pattern(std::span(data).subspan(3 * kCluster + 512, 1024), 3 * kCluster + 512));
 }
 
+TEST_CASE("Writer: zeros that may unmap give space back, where nobody else uses it",
+          "[formats][qcow2]") {
+  const auto [options, name] = GENERATE(table<const char*, const char*>({
+      {"cluster_size=4k", Qcow2Disk::kName},
+      {"cluster_size=4k,data_file=data.raw", "data.raw"},
+  }));
+  CAPTURE(options);
+  const bool has_snapshot = GENERATE(false, true);
+  if (has_snapshot && std::string_view(name) == "data.raw") return;
+  Qcow2Disk disk;
+  disk.create(kMiB, options);
+  disk.open(true);
+  disk.write(0, pattern(0, 256 * kKiB));
+  if (has_snapshot) REQUIRE_THAT(run_inline(disk.image->create_snapshot(SnapshotInfo{})), IsOk());
+  disk.close();
+  const uint64_t before = disk.storage.file(name)->stat()->allocated;
+  disk.open(true);
+  REQUIRE_THAT(run_inline(disk.image->write_zeroes(0, 256 * kKiB, true)), IsOk());
+  disk.close();
+  const uint64_t after = disk.storage.file(name)->stat()->allocated;
+  CHECK((after + 200 * kKiB < before) == !has_snapshot);
+  disk.open(false);
+  CHECK(disk.read(0, 256 * kKiB) == zeros(256 * kKiB));
+  CHECK(disk.check().empty());
+}
+
 TEST_CASE("Writer: a dirty image is repaired before it is written to", "[formats][qcow2]") {
   Qcow2Builder builder;
   builder.size(kMiB).data(0, pattern(0, 512)).incompatible(1);
