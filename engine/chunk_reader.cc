@@ -20,8 +20,8 @@ namespace {
 // Small runs are read together up to this, so that what was read is still in the second-level cache
 // when it is scanned and written (PERFORMANCE.md, "Buffers of 128 to 512 KiB").
 constexpr uint64_t kGroupBytes = 512 * kKiB;
-// And longer runs are copied in blocks of this, by the fused step: 10% less processor time than by
-// reading a run of 2 MiB, splitting it and writing it (tests/bench/README.md).
+// And longer runs are read in blocks of this by the fused step: what is looked at for zeros is then
+// still in the second-level cache (tests/bench/README.md).
 constexpr uint64_t kBlockBytes = 256 * kKiB;
 
 }  // namespace
@@ -156,10 +156,16 @@ void ChunkReader::add_split(Chunk& chunk, uint64_t run_begin, uint64_t buffer_be
 }
 
 void ChunkReader::split_run(Chunk& chunk, const Run& run, uint64_t buffer_offset) {
+  if (plan_.sparse) {
+    bitmap_.resize(sector_bitmap_words(div_round_up(run.length, kSectorSize)));
+    scan_sectors(buffer_.span().subspan(buffer_offset, run.length), bitmap_);
+  }
+  split_scanned(chunk, run, buffer_offset);
+}
+
+void ChunkReader::split_scanned(Chunk& chunk, const Run& run, uint64_t buffer_offset) {
   if (!plan_.sparse) return add_data(chunk, run.guest_offset, run.length, buffer_offset);
   const size_t sectors = div_round_up(run.length, kSectorSize);
-  bitmap_.resize(sector_bitmap_words(sectors));
-  scan_sectors(buffer_.span().subspan(buffer_offset, run.length), bitmap_);
   split_.clear();
   sparse_split(bitmap_, run.guest_offset / kSectorSize, static_cast<uint32_t>(sectors),
                *plan_.sparse, split_);
@@ -168,8 +174,6 @@ void ChunkReader::split_run(Chunk& chunk, const Run& run, uint64_t buffer_offset
 
 bool ChunkReader::can_stream(const Chunk& chunk, const Run& run) const {
   if (run.length <= kGroupBytes || plan_.salvage) return false;
-  const uint64_t alignment = plan_.sparse ? plan_.sparse->alignment_sectors * kSectorSize : 1;
-  if (kBlockBytes % alignment != 0 || run.guest_offset % alignment != 0) return false;
   const std::span<const Extent> extents = chunk.extents_of(run);
   return std::all_of(extents.begin(), extents.end(),
                      [](const Extent& extent) { return extent.kind == ExtentKind::kData; });
@@ -188,39 +192,23 @@ void ChunkReader::take_block_extents(const Chunk& chunk, const Run& run, uint64_
   }
 }
 
-/// Reads, splits and writes block by block, so that a block is still in the core's cache when it is
-/// written. Zeros at the end of a block that may yet belong to the data are kept in front of the
-/// next one.
+/// Reads and looks for zeros block by block, so that a block is still in the core's cache when it
+/// is looked at. Written is the run as a whole, in one turn (E5).
 Result<void> ChunkReader::stream_run(Chunk& chunk, const Run& run, BlockingFile& target,
                                      uint64_t host_base) {
-  const uint32_t sectors = static_cast<uint32_t>(div_round_up(run.length, kSectorSize));
-  bitmap_.resize(sector_bitmap_words(sectors));
-  std::optional<SparseSplitter> splitter;
-  if (plan_.sparse) splitter.emplace(run.guest_offset / kSectorSize, sectors, *plan_.sparse);
-  const uint64_t room =
-      plan_.sparse ? round_up(plan_.sparse->min_sectors * kSectorSize, IoBuffer::kAlignment) : 0;
-  const std::span<std::byte> buffer = make_buffer(std::max(room + kBlockBytes, kGroupBytes));
-  uint64_t kept = 0;
+  bitmap_.resize(sector_bitmap_words(div_round_up(run.length, kSectorSize)));
+  const std::span<std::byte> buffer = make_buffer(run.length).first(run.length);
   for (uint64_t begin = 0; begin < run.length; begin += kBlockBytes) {
     const uint64_t end = std::min(begin + kBlockBytes, run.length);
-    const std::span<std::byte> block = buffer.subspan(room, end - begin);
+    const std::span<std::byte> block = buffer.subspan(begin, end - begin);
     take_block_extents(chunk, run, run.guest_offset + begin, run.guest_offset + end);
     const Result<void> is_read = read_extents(block_extents_, block, FileEnd::kError);
     if (!is_read) return read_error(run.guest_offset, is_read.error());
-    if (splitter) {
-      scan_sectors(block, std::span(bitmap_).subspan(begin / kSectorSize / 64));
-      split_.clear();
-      splitter->advance(bitmap_, static_cast<uint32_t>(div_round_up(end, kSectorSize)), split_);
-      add_split(chunk, run.guest_offset, room - kept);
-      kept = end - splitter->decided() * kSectorSize;
-      assert(kept <= room);
-    } else {
-      add_data(chunk, run.guest_offset + begin, block.size(), room);
-    }
-    const Result<void> is_written = write_pieces(chunk, target, host_base);
-    if (!is_written) return write_error(run.guest_offset, is_written.error());
-    std::memmove(buffer.data() + room - kept, block.data() + block.size() - kept, kept);
+    if (plan_.sparse) scan_sectors(block, std::span(bitmap_).subspan(begin / kSectorSize / 64));
   }
+  split_scanned(chunk, run, 0);
+  const Result<void> is_written = write_pieces(chunk, target, host_base);
+  if (!is_written) return write_error(run.guest_offset, is_written.error());
   return ok();
 }
 
@@ -282,17 +270,25 @@ Result<void> ChunkReader::read(Chunk& chunk) {
 }
 
 /// Writes the pieces and forgets them: what is read next may lie in the same place of the buffer.
-Result<void> ChunkReader::write_pieces(Chunk& chunk, BlockingFile& target,
-                                       uint64_t host_base) const {
-  for (const Piece& piece : chunk.pieces) {
-    const uint64_t host_offset = host_base + piece.guest_offset;
-    const Result<void> outcome =
-        piece.kind == PieceKind::kZero
-            ? target.write_zeroes(host_offset, piece.length,
-                                  {.may_unmap = plan_.zeroes_may_unmap, .no_fallback = false})
-            : target.write(host_offset, bytes_of(piece));
-    if (!outcome) return write_error(piece.guest_offset, outcome.error());
-    if (piece.kind != PieceKind::kZero) chunk.bytes_written += piece.length;
+Result<void> ChunkReader::write_pieces(Chunk& chunk, BlockingFile& target, uint64_t host_base) {
+  for (size_t at = 0; at < chunk.pieces.size();) {
+    const Piece& first = chunk.pieces[at];
+    const uint64_t host_offset = host_base + first.guest_offset;
+    if (first.kind == PieceKind::kZero) {
+      const Result<void> outcome = target.write_zeroes(
+          host_offset, first.length, {.may_unmap = plan_.zeroes_may_unmap, .no_fallback = false});
+      if (!outcome) return write_error(first.guest_offset, outcome.error());
+      ++at;
+      continue;
+    }
+    writes_.clear();
+    for (; at < chunk.pieces.size() && chunk.pieces[at].kind != PieceKind::kZero; ++at) {
+      const Piece& piece = chunk.pieces[at];
+      writes_.push_back({host_base + piece.guest_offset, bytes_of(piece)});
+      chunk.bytes_written += piece.length;
+    }
+    const Result<void> outcome = target.write_all(writes_);
+    if (!outcome) return write_error(first.guest_offset, outcome.error());
   }
   chunk.pieces.clear();
   return ok();

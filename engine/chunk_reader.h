@@ -62,6 +62,8 @@ class ChunkReader {
   void rescue(Chunk& chunk, const Run& run, std::span<std::byte> buffer) const;
 
   void split_run(Chunk& chunk, const Run& run, uint64_t buffer_offset);
+  /// As split_run(), when bitmap_ is known.
+  void split_scanned(Chunk& chunk, const Run& run, uint64_t buffer_offset);
   bool can_stream(const Chunk& chunk, const Run& run) const;
   Result<void> stream_run(Chunk& chunk, const Run& run, BlockingFile& target, uint64_t host_base);
   void take_block_extents(const Chunk& chunk, const Run& run, uint64_t begin, uint64_t end);
@@ -71,7 +73,7 @@ class ChunkReader {
   void add_zero(Chunk& chunk, uint64_t guest_offset, uint64_t length) const;
   void add_data(Chunk& chunk, uint64_t guest_offset, uint64_t length, uint64_t buffer_offset) const;
   void add_split(Chunk& chunk, uint64_t run_begin, uint64_t buffer_begin);
-  Result<void> write_pieces(Chunk& chunk, BlockingFile& target, uint64_t host_base) const;
+  Result<void> write_pieces(Chunk& chunk, BlockingFile& target, uint64_t host_base);
 
   const ConvertPlan& plan_;
   IoBuffer buffer_;
@@ -83,6 +85,7 @@ class ChunkReader {
   std::vector<uint64_t> bitmap_;
   std::vector<SparsePiece> split_;
   ExtentList block_extents_;
+  std::vector<FileWrite> writes_;
 };
 
 }  // namespace imgconv

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
-#include <utility>
 
 #include "loop/units.h"
 
@@ -28,26 +27,23 @@ uint32_t end_of_stretch(std::span<const uint64_t> bitmap, uint32_t from, uint32_
   return end;
 }
 
-}  // namespace
+struct Stretch {
+  uint32_t sectors;
+  bool is_data;
+};
 
-SparseSplitter::SparseSplitter(uint64_t guest_sector, uint32_t sectors, const SparseRule& rule)
-    : guest_sector_(guest_sector), sectors_(sectors), rule_(rule) {
-  assert(sectors > 0 && rule.min_sectors > 0 && is_power_of_two(rule.alignment_sectors));
-}
-
-/// Rules 1 and 2: the stretch at at_, moved to an alignment boundary. One that is cut off by the
-/// end of what is known ends on a boundary, and what follows cannot change the part that is known.
-SparseSplitter::Stretch SparseSplitter::leading_stretch(std::span<const uint64_t> bitmap,
-                                                        uint32_t known) const {
-  const uint32_t available = known - at_;
-  Stretch stretch{end_of_stretch(bitmap, at_, known) - at_, is_set(bitmap, at_)};
+/// Rules 1 and 2: the leading stretch of [from, end), moved to an alignment boundary.
+Stretch leading_stretch(std::span<const uint64_t> bitmap, uint64_t guest_sector, uint32_t from,
+                        uint32_t end, uint64_t alignment_sectors) {
+  const uint32_t available = end - from;
+  Stretch stretch{end_of_stretch(bitmap, from, end) - from, is_set(bitmap, from)};
   if (stretch.sectors == available) return stretch;
-  const uint64_t stretch_end = guest_sector_ + at_ + stretch.sectors;
-  const uint32_t tail = static_cast<uint32_t>(stretch_end % rule_.alignment_sectors);
+  const uint64_t stretch_end = guest_sector + from + stretch.sectors;
+  const uint32_t tail = static_cast<uint32_t>(stretch_end % alignment_sectors);
   if (tail == 0) return stretch;
   if (!stretch.is_data && stretch.sectors <= tail) stretch.is_data = true;
   if (stretch.is_data) {
-    const uint64_t extended = stretch.sectors + rule_.alignment_sectors - tail;
+    const uint64_t extended = stretch.sectors + alignment_sectors - tail;
     stretch.sectors = static_cast<uint32_t>(std::min<uint64_t>(extended, available));
   } else {
     stretch.sectors -= tail;
@@ -55,40 +51,35 @@ SparseSplitter::Stretch SparseSplitter::leading_stretch(std::span<const uint64_t
   return stretch;
 }
 
-void SparseSplitter::advance(std::span<const uint64_t> bitmap, uint32_t known,
-                             std::vector<SparsePiece>& pieces) {
-  const size_t first_piece = pieces.size();
-  const auto decide_up_to = [&](uint32_t end, bool is_data) {
-    const uint32_t begin = std::exchange(decided_, end);
-    if (pieces.size() > first_piece && pieces.back().is_data == is_data) {
-      pieces.back().sectors += end - begin;
-    } else {
-      pieces.push_back({begin, end - begin, is_data});
+/// Rule 3: the leading piece of [from, end). Short zero stretches belong to the data around them.
+Stretch leading_piece(std::span<const uint64_t> bitmap, uint64_t guest_sector, uint32_t from,
+                      uint32_t end, const SparseRule& rule) {
+  Stretch piece = leading_stretch(bitmap, guest_sector, from, end, rule.alignment_sectors);
+  if (!piece.is_data) return piece;
+  const uint64_t min_sectors = std::min<uint64_t>(rule.min_sectors, end - from);
+  uint32_t at = from + piece.sectors;
+  while (at < end) {
+    const Stretch next = leading_stretch(bitmap, guest_sector, at, end, rule.alignment_sectors);
+    at += next.sectors;
+    if (next.is_data) {
+      piece.sectors = at - from;
+    } else if (next.sectors >= min_sectors) {
+      break;
     }
-  };
-  while (at_ < known) {
-    const Stretch stretch = leading_stretch(bitmap, known);
-    const uint32_t end = at_ + stretch.sectors;
-    if (stretch.is_data || !is_in_data_) {
-      is_in_data_ = stretch.is_data;
-      decide_up_to(end, stretch.is_data);
-    } else if (stretch.sectors >= rule_.min_sectors) {
-      // Rule 3: long enough for a hole.
-      is_in_data_ = false;
-      decide_up_to(end, false);
-    } else if (end == known && known < sectors_) {
-      // It may become long enough.
-      return;
-    }
-    at_ = end;
   }
-  // Zeros at the end of a run are a hole, however short.
-  if (known == sectors_ && decided_ < sectors_) decide_up_to(sectors_, false);
+  return piece;
 }
+
+}  // namespace
 
 void sparse_split(std::span<const uint64_t> bitmap, uint64_t guest_sector, uint32_t sectors,
                   const SparseRule& rule, std::vector<SparsePiece>& pieces) {
-  SparseSplitter(guest_sector, sectors, rule).advance(bitmap, sectors, pieces);
+  assert(sectors > 0 && rule.min_sectors > 0 && is_power_of_two(rule.alignment_sectors));
+  for (uint32_t at = 0; at < sectors;) {
+    const Stretch piece = leading_piece(bitmap, guest_sector, at, sectors, rule);
+    pieces.push_back({at, piece.sectors, piece.is_data});
+    at += piece.sectors;
+  }
 }
 
 }  // namespace imgconv

@@ -44,6 +44,12 @@ struct FileStat {
   bool ignores_flush = false;
 };
 
+/// One of several writes that belong together.
+struct FileWrite {
+  uint64_t host_offset = 0;
+  std::span<const std::byte> data;
+};
+
 class BlockingFile {
  public:
   BlockingFile() = default;
@@ -63,6 +69,15 @@ class BlockingFile {
   }
   /// Writes all of `data`. Retries EINTR and short writes.
   virtual Result<void> write(uint64_t host_offset, std::span<const std::byte> data) = 0;
+  /// As write() of each in this order, but other threads' writes wait until the last one is done
+  /// where the kernel takes one at a time. Ends at the first error.
+  virtual Result<void> write_all(std::span<const FileWrite> writes) {
+    for (const FileWrite& one : writes) {
+      Result<void> outcome = write(one.host_offset, one.data);
+      if (!outcome) return outcome;
+    }
+    return ok();
+  }
   /// Makes the range read as zeros; extends the file if the range ends behind it.
   virtual Result<void> write_zeroes(uint64_t host_offset, uint64_t length, ZeroFlags flags) = 0;
   /// Gives the range back to the file system; its content is then undefined. ENOTSUP is an answer.

@@ -95,9 +95,21 @@ bool PosixFile::read_if_cached(uint64_t host_offset, std::span<std::byte> buffer
 }
 
 Result<void> PosixFile::write(uint64_t host_offset, std::span<const std::byte> data) {
-  if (direct_ != nullptr) return direct_->write(host_offset, data);
+  const FileWrite one{host_offset, data};
+  return write_all(std::span(&one, 1));
+}
+
+Result<void> PosixFile::write_all(std::span<const FileWrite> writes) {
   std::unique_lock turn(write_turn_, std::defer_lock);
   if (is_written_in_turns()) turn.lock();
+  for (const FileWrite& one : writes) {
+    RETURN_IF_ERROR(direct_ != nullptr ? direct_->write(one.host_offset, one.data)
+                                       : write_buffered(one.host_offset, one.data));
+  }
+  return ok();
+}
+
+Result<void> PosixFile::write_buffered(uint64_t host_offset, std::span<const std::byte> data) {
   RETURN_IF_ERROR(check_file_range(host_offset, data.size()));
   if (data.size() >= kMinAllocation) allocate_ahead(host_offset, data.size());
   while (!data.empty()) {

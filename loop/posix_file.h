@@ -36,6 +36,7 @@ class PosixFile final : public BlockingFile {
   Result<size_t> read(uint64_t host_offset, std::span<std::byte> buffer) override;
   bool read_if_cached(uint64_t host_offset, std::span<std::byte> buffer) override;
   Result<void> write(uint64_t host_offset, std::span<const std::byte> data) override;
+  Result<void> write_all(std::span<const FileWrite> writes) override;
   Result<void> write_zeroes(uint64_t host_offset, uint64_t length, ZeroFlags flags) override;
   Result<void> discard(uint64_t host_offset, uint64_t length) override;
   Result<void> flush() override;
@@ -63,7 +64,10 @@ class PosixFile final : public BlockingFile {
   Result<void> zero_without_writing(uint64_t host_offset, uint64_t length, ZeroFlags flags);
   Result<void> zero_by_writing(uint64_t host_offset, uint64_t length);
   /// Whether the kernel lets one buffered write into this file at a time.
-  bool is_written_in_turns() const { return !is_block_device_ && !options_.is_synchronous; }
+  bool is_written_in_turns() const {
+    return direct_ == nullptr && !is_block_device_ && !options_.is_synchronous;
+  }
+  Result<void> write_buffered(uint64_t host_offset, std::span<const std::byte> data);
   /// Finds room on the disk for what is written next, where that makes writing faster (L14).
   void allocate_ahead(uint64_t host_offset, size_t length);
   Result<uint64_t> length() const;

@@ -272,16 +272,12 @@ TEST_CASE("Convert: a raw target is written once, in order, with one worker", "[
   options.source_format = "raw";
   options.coroutines = 1;
   REQUIRE_THAT(run_convert(storage, options), IsOk());
-  uint64_t written = 0;
+  std::vector<std::string> writes;
   for (const TraceEntry& entry : log.entries(FileOperation::kWrite)) {
-    if (entry.length <= 4096) continue;
-    INFO(to_string(entry));
-    REQUIRE(entry.host_offset == written);
-    // Runs of 2 MiB are written in parts that fit into the core's cache.
-    REQUIRE(entry.length == 256 * kKiB);
-    written += entry.length;
+    if (entry.length > 4096) writes.push_back(to_string(entry));
   }
-  REQUIRE(written == 5 * kMiB);
+  REQUIRE(writes == std::vector<std::string>{"write 0+2097152", "write 2097152+2097152",
+                                             "write 4194304+1048576"});
 }
 
 }  // namespace

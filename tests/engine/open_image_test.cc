@@ -1,6 +1,8 @@
 #include "engine/open_image.h"
 
 #include <catch2/catch.hpp>
+
+#include <cerrno>
 #include <memory>
 #include <string>
 
@@ -131,14 +133,17 @@ TEST_CASE_METHOD(OpenFixture, "open_image: force_share is refused for writing") 
                          "images"));
 }
 
-TEST_CASE_METHOD(OpenFixture, "open_image: metadata_only leaves the backing file alone") {
+TEST_CASE_METHOD(OpenFixture, "open_image: the backing file is left alone if nobody wants it") {
   add_qcow2("top", "missing", "qcow2");
   ImageRequest request;
   request.name = "top";
-  request.metadata_only = true;
+  request.with_backing = false;
   const auto chain = test::run_inline(open_image(storage_, request, messages_));
   REQUIRE_THAT(chain, IsOk());
   CHECK((*chain)->layers().size() == 1);
+  request.with_backing = true;
+  request.metadata_only = true;
+  CHECK_THAT(test::run_inline(open_image(storage_, request, messages_)), test::FailsWith(ENOENT));
 }
 
 TEST_CASE_METHOD(OpenFixture, "open_image: json names reach files, backing overrides and windows") {

@@ -41,6 +41,7 @@ struct RebaseFixture : ChainFixture {
     ImageRequest request;
     request.name = "top";
     request.metadata_only = true;
+    request.with_backing = false;
     RecordingMessages messages;
     auto chain = run_inline(open_image(storage, request, messages));
     REQUIRE_THAT(chain, IsOk());

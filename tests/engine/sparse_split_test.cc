@@ -105,63 +105,22 @@ TEST_CASE("Sparse split: zeros at the end of a run are left out however few they
   REQUIRE(split("xxxxxxxxxx..", 6, {8, 1}) == "xxxxxxxxxx..");
 }
 
-/// Stretches of data and zeros, some of them long.
-std::string random_sectors(std::mt19937_64& random) {
-  const size_t length = random() % 300 + 1;
-  std::string sectors;
-  while (sectors.size() < length) {
-    const size_t stretch = random() % (random() % 3 == 0 ? 80 : 12) + 1;
-    sectors.append(stretch, random() % 2 == 0 ? 'x' : '.');
-  }
-  sectors.resize(length);
-  return sectors;
-}
-
 TEST_CASE("Sparse split: agrees with a sector by sector model on random runs", "[engine]") {
   std::mt19937_64 random(11);
   for (int round = 0; round < 20000; ++round) {
-    const std::string sectors = random_sectors(random);
+    const size_t length = random() % 300 + 1;
+    std::string sectors;
+    while (sectors.size() < length) {
+      const size_t stretch = random() % (random() % 3 == 0 ? 80 : 12) + 1;
+      sectors.append(stretch, random() % 2 == 0 ? 'x' : '.');
+    }
+    sectors.resize(length);
     const uint64_t guest_sector = random() % 5000;
     const uint64_t min = random() % 3 == 0 ? random() % 200 + 1 : uint64_t{1} << (random() % 8);
     const uint64_t align = uint64_t{1} << (random() % 8);
     INFO("sectors " << sectors << " at " << guest_sector << " min " << min << " align " << align);
     REQUIRE(split(sectors, guest_sector, {min, align}) ==
             NaiveModel{sectors, guest_sector, min, align}.run());
-  }
-}
-
-TEST_CASE("Sparse split: a run that becomes known step by step gets the same pieces", "[engine]") {
-  std::mt19937_64 random(12);
-  for (int round = 0; round < 20000; ++round) {
-    const std::string sectors = random_sectors(random);
-    const uint32_t length = static_cast<uint32_t>(sectors.size());
-    const uint64_t guest_sector = random() % 5000;
-    const uint64_t min = random() % 3 == 0 ? random() % 200 + 1 : uint64_t{1} << (random() % 8);
-    const uint64_t align = uint64_t{1} << (random() % 5);
-    const SparseRule rule{min, align};
-    INFO("sectors " << sectors << " at " << guest_sector << " min " << min << " align " << align);
-    SparseSplitter splitter(guest_sector, length, rule);
-    std::string written;
-    for (uint32_t known = 0; known < length;) {
-      known += static_cast<uint32_t>(random() % 40 + 1);
-      known += static_cast<uint32_t>((align - (guest_sector + known) % align) % align);
-      known = std::min(known, length);
-      std::vector<SparsePiece> pieces;
-      // Nothing is known of the sectors behind: neither 'x' nor '.' may be taken for granted.
-      std::string guess = sectors;
-      for (uint32_t i = known; i < length; ++i) guess[i] = random() % 2 == 0 ? 'x' : '.';
-      splitter.advance(bitmap_of(guess), known, pieces);
-      for (const SparsePiece& piece : pieces) {
-        REQUIRE(piece.first_sector == written.size());
-        written.append(piece.sectors, piece.is_data ? 'x' : '.');
-      }
-      REQUIRE(splitter.decided() == written.size());
-      REQUIRE(written.size() <= known);
-      REQUIRE(written.size() + min > known);
-      REQUIRE(sectors.substr(written.size(), known - written.size()).find('x') ==
-              std::string::npos);
-    }
-    REQUIRE(written == NaiveModel{sectors, guest_sector, min, align}.run());
   }
 }
 

@@ -325,6 +325,18 @@ TEST_CASE("File: a range that ends behind the largest offset fails", "[loop][fil
   CHECK(subject.length() == 0);
 }
 
+TEST_CASE("File: blocking() takes several writes in their order", "[loop][file]") {
+  FOR_EACH_FILE(subject);
+  const std::vector<std::byte> early = pattern(1 * kMiB, 3'000);
+  const std::vector<std::byte> late = pattern(2'000, 1'000);
+  const std::array<FileWrite, 2> writes = {FileWrite{0, early}, FileWrite{2'000, late}};
+  REQUIRE_THAT(subject.file().blocking().write_all(writes), IsOk());
+  std::vector<std::byte> buffer(3'000);
+  REQUIRE_THAT(subject.file().blocking().read(0, buffer), IsOk());
+  CHECK(is_pattern(std::span(buffer).first(2'000), 1 * kMiB));
+  CHECK(is_pattern(std::span(buffer).subspan(2'000), 2'000));
+}
+
 TEST_CASE("File: blocking() shows the same bytes", "[loop][file]") {
   FOR_EACH_FILE(subject);
   REQUIRE_THAT(subject.write_pattern(0, 10'000), IsOk());

@@ -155,6 +155,30 @@ TEST_CASE("PosixFile: short reads that the page cache can answer start no job",
   }
 }
 
+TEST_CASE("PosixFile: writes of one call do not mix with those of another thread",
+          "[loop][posix_file]") {
+  const TempDir directory;
+  const auto file = open_new(directory, {});
+  const auto write_twice = [&file](uint64_t pattern_offset) {
+    const std::vector<std::byte> bytes = pattern(pattern_offset, 64 * kKiB);
+    const std::array<FileWrite, 2> writes = {FileWrite{0, bytes}, FileWrite{kMiB, bytes}};
+    return file->write_all(writes);
+  };
+  for (uint64_t round = 0; round < 50; ++round) {
+    Result<void> other = ok();
+    std::thread thread([&] { other = write_twice(2 * round * kMiB); });
+    const Result<void> mine = write_twice((2 * round + 1) * kMiB);
+    thread.join();
+    REQUIRE_THAT(mine, IsOk());
+    REQUIRE_THAT(other, IsOk());
+    std::vector<std::byte> first(64 * kKiB);
+    std::vector<std::byte> second(64 * kKiB);
+    REQUIRE_THAT(file->read(0, first), IsOk());
+    REQUIRE_THAT(file->read(kMiB, second), IsOk());
+    REQUIRE(first == second);
+  }
+}
+
 TEST_CASE("PosixFile: write_zeroes that must not unmap keeps the space", "[loop][posix_file]") {
   const TempDir directory;
   const auto file = open_new(directory, {});
