@@ -180,6 +180,13 @@ TEST_CASE("Resize: a crash while the disk shrinks leaves nothing worse than leak
   });
 }
 
+TEST_CASE("make_empty: a crash leaves the old disk or an empty one", "[formats][qcow2][crash]") {
+  // Refcount blocks of 64 clusters: most of them are dropped.
+  Qcow2Disk disk;
+  fill(disk, "cluster_size=512,refcount_bits=64");
+  judge(disk, [](Image& image) { return run_inline(image.make_empty()); });
+}
+
 TEST_CASE("Snapshot: a crash while it is taken leaves the disk as it was",
           "[formats][qcow2][crash]") {
   const char* const options = GENERATE(from_range(std::begin(kOptions), std::end(kOptions)));

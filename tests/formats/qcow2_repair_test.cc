@@ -247,8 +247,8 @@ TEST_CASE("repair: a new snapshot table is not put where damaged entries point",
 }
 
 TEST_CASE("repair: nothing is put into a table of which the end is missing", "[formats][qcow2]") {
-  // Four snapshots with names of 65000 bytes; of the table's four clusters the file has two, 7 and
-  // 8, which nobody counts.
+  // Four snapshots with names of 65000 bytes, the third with such an id, too. Of the table's four
+  // clusters the file has two, 7 and 8, which nobody counts.
   constexpr uint64_t kTable = 7 * 64 * kKiB;
   auto bytes = two_clusters().set_refcount(6, 0).bytes();
   REQUIRE(bytes.size() <= kTable);
@@ -259,6 +259,9 @@ TEST_CASE("repair: nothing is put into a table of which the end is missing", "[f
     store_be(bytes.data() + at + 14, uint16_t{65000});
     std::ranges::fill_n(bytes.begin() + static_cast<ptrdiff_t>(at) + 40, 65000, std::byte{'n'});
   }
+  constexpr uint64_t kThird = kTable + 2 * 65040;
+  store_be(bytes.data() + kThird + 12, uint16_t{65000});
+  store_be(bytes.data() + kThird + 14, uint16_t{65000});
   MemStorage storage;
   storage.add(kName, bytes);
   run_on(storage, RepairMode::kAll);
