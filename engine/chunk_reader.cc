@@ -197,7 +197,8 @@ void ChunkReader::take_block_extents(const Chunk& chunk, const Run& run, uint64_
 Result<void> ChunkReader::stream_run(Chunk& chunk, const Run& run, BlockingFile& target,
                                      uint64_t host_base) {
   bitmap_.resize(sector_bitmap_words(div_round_up(run.length, kSectorSize)));
-  const std::span<std::byte> buffer = make_buffer(run.length).first(run.length);
+  // Of one size for all runs, as a thread keeps its last buffers.
+  const std::span<std::byte> buffer = make_buffer().first(run.length);
   for (uint64_t begin = 0; begin < run.length; begin += kBlockBytes) {
     const uint64_t end = std::min(begin + kBlockBytes, run.length);
     const std::span<std::byte> block = buffer.subspan(begin, end - begin);
