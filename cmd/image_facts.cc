@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "engine/open_image.h"
+#include "loop/extent_size_hint.h"
 #include "loop/try.h"
 #include "loop/units.h"
 
@@ -17,6 +18,7 @@ Result<ImageFacts> gather_facts(const Layer& layer) {
   facts.file.protocol = stat.is_block_device ? "host_device" : "file";
   facts.file.length = round_up(stat.length, kSectorSize);
   facts.file.allocated = stat.allocated;
+  facts.file.extent_size_hint = extent_size_hint(file.blocking().descriptor());
   facts.filename = layer.name;
   facts.is_bare_file = layer.format == "file" || layer.format == "host_device";
   if (!facts.image.backing_file.empty()) {

@@ -21,6 +21,8 @@ struct FileFacts {
   uint64_t length = 0;
   /// Bytes on disk.
   uint64_t allocated = 0;
+  /// Bytes; 0: none.
+  uint32_t extent_size_hint = 0;
 };
 
 struct ImageFacts {

@@ -31,7 +31,11 @@ InfoValue file_node(const FileFacts& file) {
   add(object, "format", text(file.protocol));
   add(object, "actual-size", number(file.allocated));
   // Empty but present; "file" for a device, too.
-  add(object, "format-specific", format_specific("file", {InfoValue::Object{}}));
+  InfoValue::Object specific;
+  if (file.extent_size_hint != 0) {
+    add(specific, "extent-size-hint", number(file.extent_size_hint));
+  }
+  add(object, "format-specific", format_specific("file", {std::move(specific)}));
   add(object, "dirty-flag", boolean(false));
   return {std::move(object)};
 }

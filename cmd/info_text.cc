@@ -148,6 +148,10 @@ std::string info_to_text(const ImageFacts& facts) {
       "    file length: {} ({} bytes)\n    disk size: {}\n",
       file.filename, file.protocol, human_size(file.length), file.length,
       human_size(file.allocated));
+  if (file.extent_size_hint != 0) {
+    text += fmt::format("    Format specific information:\n        extent size hint: {}\n",
+                        file.extent_size_hint);
+  }
   return text;
 }
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
-#include <optional>
 
 #include "engine/copy_range.h"
 #include "engine/zero_scan.h"
@@ -54,13 +53,16 @@ std::span<const std::byte> ChunkReader::bytes_of(const Piece& piece) const {
   return buffer_.span().subspan(piece.buffer_offset, piece.length);
 }
 
-ChunkReader::Group ChunkReader::next_group(const Chunk& chunk, size_t first) {
+ChunkReader::Group ChunkReader::next_group(const Chunk& chunk, size_t first,
+                                           std::optional<uint64_t> host_base) const {
   Group group{first, first + 1, chunk.runs[first].is_data ? chunk.runs[first].length : 0};
   if (!chunk.runs[first].is_data) return group;
   while (group.end < chunk.runs.size()) {
     const Run& run = chunk.runs[group.end];
     const bool fits = run.is_data && group.bytes + run.length <= kGroupBytes;
     if (!fits || run.guest_offset != chunk.runs[group.end - 1].guest_end()) break;
+    // It is tried first, and need not be read then.
+    if (host_base && can_be_cloned(chunk.extents_of(run), *host_base)) break;
     group.bytes += run.length;
     ++group.end;
   }
@@ -259,7 +261,7 @@ Result<void> ChunkReader::read(Chunk& chunk) {
   const std::span<std::byte> buffer = make_buffer();
   uint64_t used = 0;
   for (size_t first = 0; first < chunk.runs.size();) {
-    const Group group = next_group(chunk, first);
+    const Group group = next_group(chunk, first, std::nullopt);
     if (group.bytes > 0) {
       RETURN_IF_ERROR(read_group(chunk, group, buffer.subspan(used, group.bytes)));
     }
@@ -297,22 +299,55 @@ Result<void> ChunkReader::write_pieces(Chunk& chunk, BlockingFile& target, uint6
 
 bool ChunkReader::offload(Chunk& chunk, const Run& run, BlockingFile& target, uint64_t host_base) {
   const std::span<const Extent> extents = chunk.extents_of(run);
-  bool is_done = false;
-  if (plan_.clone && can_clone_) {
-    const CloneOutcome outcome = clone_extents(extents, target, host_base);
-    can_clone_ = outcome != CloneOutcome::kNever;
-    is_done = outcome == CloneOutcome::kCloned;
+  if (clone(chunk, run, target, host_base)) return true;
+  if (!plan_.copy_range || !can_copy_range_) return false;
+  can_copy_range_ = copy_extents(extents, target, host_base);
+  if (can_copy_range_) chunk.bytes_written += run.length;
+  return can_copy_range_;
+}
+
+bool ChunkReader::clone(Chunk& chunk, const Run& run, BlockingFile& target, uint64_t host_base) {
+  if (!may_clone()) return false;
+  const CloneOutcome outcome = clone_extents(chunk.extents_of(run), target, host_base);
+  can_clone_ = outcome != CloneOutcome::kNever;
+  if (outcome != CloneOutcome::kCloned) return false;
+  chunk.bytes_written += run.length;
+  return true;
+}
+
+void ChunkReader::clone_runs(Chunk& chunk, BlockingFile& target, uint64_t host_base) {
+  std::vector<Run> cloned;
+  for (const Run& run : chunk.runs) {
+    if (run.is_data && clone(chunk, run, target, host_base)) cloned.push_back(run);
   }
-  if (!is_done && plan_.copy_range && can_copy_range_) {
-    is_done = can_copy_range_ = copy_extents(extents, target, host_base);
+  std::vector<Piece> left;
+  size_t next_run = 0;
+  for (Piece piece : chunk.pieces) {
+    // Pieces join what lies side by side, so that one may go on behind a run.
+    while (next_run < cloned.size() && piece.length > 0) {
+      const Run& run = cloned[next_run];
+      const uint64_t end = piece.guest_offset + piece.length;
+      if (run.guest_offset >= end) break;
+      if (run.guest_offset > piece.guest_offset) {
+        Piece before = piece;
+        before.length = run.guest_offset - piece.guest_offset;
+        left.push_back(before);
+      }
+      const uint64_t begin = std::clamp(run.guest_end(), piece.guest_offset, end);
+      piece.buffer_offset += begin - piece.guest_offset;
+      piece.length = end - begin;
+      piece.guest_offset = begin;
+      if (run.guest_end() <= begin) ++next_run;
+    }
+    if (piece.length > 0) left.push_back(piece);
   }
-  if (is_done) chunk.bytes_written += run.length;
-  return is_done;
+  chunk.pieces = std::move(left);
 }
 
 Result<void> ChunkReader::copy(Chunk& chunk, BlockingFile& target, uint64_t host_base) {
   for (size_t first = 0; first < chunk.runs.size();) {
-    const Group group = next_group(chunk, first);
+    const Group group =
+        next_group(chunk, first, may_clone() ? std::optional(host_base) : std::nullopt);
     const Run& run = chunk.runs[first];
     first = group.end;
     if (!run.is_data) {

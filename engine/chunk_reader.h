@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -38,6 +39,12 @@ class ChunkReader {
   /// chunk.pieces, compressing what is to be compressed.
   void split(Chunk& chunk);
 
+  /// Between the trips: shares runs with the source where the file system can (E15). What was
+  /// shared is not in chunk.pieces any more.
+  void clone_runs(Chunk& chunk, BlockingFile& target, uint64_t host_base);
+  /// Until the kernel says that it cannot.
+  bool may_clone() const { return plan_.clone && can_clone_; }
+
   /// Memory for the data of one chunk: plan.chunk_capacity bytes.
   std::span<std::byte> make_buffer() { return make_buffer(plan_.chunk_capacity); }
   std::span<const std::byte> bytes_of(const Piece& piece) const;
@@ -56,7 +63,8 @@ class ChunkReader {
     uint64_t bytes = 0;
   };
   std::span<std::byte> make_buffer(uint64_t size);
-  static Group next_group(const Chunk& chunk, size_t first);
+  /// `host_base`: nothing if no run will be cloned.
+  Group next_group(const Chunk& chunk, size_t first, std::optional<uint64_t> host_base) const;
   Result<void> read_group(Chunk& chunk, const Group& group, std::span<std::byte> buffer) const;
   Result<void> read_singly(Chunk& chunk, const Group& group, std::span<std::byte> buffer) const;
   void rescue(Chunk& chunk, const Run& run, std::span<std::byte> buffer) const;
@@ -70,6 +78,7 @@ class ChunkReader {
   void compress_run(Chunk& chunk, const Run& run, uint64_t buffer_offset);
   /// Tries to let the kernel copy the run, or share it; false: nobody did.
   bool offload(Chunk& chunk, const Run& run, BlockingFile& target, uint64_t host_base);
+  bool clone(Chunk& chunk, const Run& run, BlockingFile& target, uint64_t host_base);
   void add_zero(Chunk& chunk, uint64_t guest_offset, uint64_t length) const;
   void add_data(Chunk& chunk, uint64_t guest_offset, uint64_t length, uint64_t buffer_offset) const;
   void add_split(Chunk& chunk, uint64_t run_begin, uint64_t buffer_begin);

@@ -35,6 +35,12 @@ bool can_be_cloned(const Extent& extent, uint64_t target_offset) {
 
 }  // namespace
 
+bool can_be_cloned(std::span<const Extent> extents, uint64_t host_base) {
+  return std::all_of(extents.begin(), extents.end(), [host_base](const Extent& extent) {
+    return can_be_cloned(extent, host_base + extent.guest_offset);
+  });
+}
+
 bool copy_extents(std::span<const Extent> extents, BlockingFile& target, uint64_t host_base) {
   const int to = target.descriptor();
   if (to < 0) return false;
@@ -51,10 +57,7 @@ bool copy_extents(std::span<const Extent> extents, BlockingFile& target, uint64_
 CloneOutcome clone_extents(std::span<const Extent> extents, BlockingFile& target,
                            uint64_t host_base) {
   if (target.descriptor() < 0) return CloneOutcome::kNever;
-  const auto fits = [host_base](const Extent& extent) {
-    return can_be_cloned(extent, host_base + extent.guest_offset);
-  };
-  if (!std::all_of(extents.begin(), extents.end(), fits)) return CloneOutcome::kNotThese;
+  if (!can_be_cloned(extents, host_base)) return CloneOutcome::kNotThese;
   for (const Extent& extent : extents) {
     file_clone_range range{};
     range.src_fd = extent.file->blocking().descriptor();

@@ -20,6 +20,8 @@ enum class CloneOutcome : uint8_t {
   kNever,     ///< The file system cannot, or the files are on two of them.
 };
 
+/// Whether it is worth trying: aligned, plain data.
+bool can_be_cloned(std::span<const Extent> extents, uint64_t host_base);
 /// As copy_extents(), by FICLONERANGE.
 CloneOutcome clone_extents(std::span<const Extent> extents, BlockingFile& target,
                            uint64_t host_base);

@@ -89,9 +89,9 @@ Result<ConvertPlan> make_plan(const ConvertOptions& options, const SourceFacts& 
   plan.counts_data = options.counts_data && !options.salvage;
   plan.rate_limit = options.rate_limit;
   plan.copy_range = options.copy_range;
-  // Who gives creation options (preallocation) or a rate wants the bytes written.
-  plan.clone = options.may_clone && plan.step == CopyStep::kFused && plan.rate_limit == 0 &&
-               options.target_options.empty();
+  // Who gives creation options (preallocation) wants the bytes written. Nothing else counts,
+  // neither step nor rate: where the target has holes must not depend on how it is copied.
+  plan.clone = options.may_clone && target.is_identity && options.target_options.empty();
   return plan;
 }
 

@@ -114,6 +114,13 @@ Task<Result<void>> Worker::read_extent_async(const Extent& extent, std::span<std
 
 Task<Result<void>> Worker::write_identity() {
   const HostRun& place = *job_.identity();
+  if (reader_.may_clone() && !chunk_.runs.empty()) {
+    const auto clone = [this, &place]() -> Result<void> {
+      reader_.clone_runs(chunk_, place.file->blocking(), place.host_offset);
+      return ok();
+    };
+    CO_RETURN_IF_ERROR(co_await run_on(job_.executor(), clone));
+  }
   for (const Piece& piece : chunk_.pieces) {
     if (piece.kind == PieceKind::kZero) continue;
     const uint64_t host_offset = place.host_offset + piece.guest_offset;

@@ -134,7 +134,7 @@ def lost_writes_are_found(program):
         file.write(random.Random(3).randbytes(5 << 20))
     for form in ("raw", "qcow2"):
         tracing = [strace, "-f", "-o", "trace", "-e", "trace=pwrite64"]
-        words = [program, "convert", "--no-sync", "--aio", "threads", "--threads", "1", "-m", "1", "-f",
+        words = [program, "convert", "--no-sync", "-S", "4k", "--aio", "threads", "--threads", "1", "-m", "1", "-f",
                  "raw", "-O", form, "full.raw", "lost"]
         run(*tracing, *words)
         os.unlink("lost")

@@ -195,6 +195,9 @@ def refusing_file_systems(program, shim):
     for kind in KINDS:
         for fault in ("fallocate", "seek", "tmpfile", "locks", "clone"):
             Case(program, kind, [], env=dict(os.environ, LD_PRELOAD=shim, IMGCONV_FAULTS=fault)).works()
+        for words in ([], ["--no-sync"]):
+            Case(program, kind, words, env=dict(os.environ, LD_PRELOAD=shim, IMGCONV_FAULTS="close")
+                 ).fails("Could not close 'target': Input/output error")
     direct = dict(os.environ, LD_PRELOAD=shim, IMGCONV_FAULTS="direct")
     for words in (["-t", "none"], ["-T", "none"]):
         Case(program, "raw", words, env=direct).fails("does not support O_DIRECT")

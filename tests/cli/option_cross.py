@@ -323,6 +323,8 @@ def without_disk_size(text):
     sizes += [child["info"] for child in info.get("children", [])]
     for part in sizes:
         part.pop("actual-size", None)
+        # On XFS the genuine tool asks for large extents when it creates a file.
+        part.get("format-specific", {}).get("data", {}).pop("extent-size-hint", None)
     return info
 
 

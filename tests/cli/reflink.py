@@ -4,9 +4,10 @@
     tests/cli/reflink.py --imgconv build/imgconv [--folder DIRECTORY-ON-XFS-OR-BTRFS]
 
 Watches the system calls: cloning is tried once per run of data by default, and not at all with -S,
--r, --salvage or creation options; a file system that cannot is asked once per worker at most. Where
-there is a file system that can (--folder, or XFS in a file when root may mount one), the target must
-have the source's bytes and its own data be hardly allocated. Exit status 77: no strace.
+--salvage or creation options; a file system that cannot is asked once per worker at most. Where there
+is a file system that can (--folder, or XFS in a file when root may mount one), the target must have
+the source's bytes, its own data be hardly allocated, and its holes be the same in whatever way it was
+copied. Exit status 77: no strace.
 """
 import argparse
 import contextlib
@@ -16,6 +17,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+
+from determinism import identity
 
 MIB = 1 << 20
 SIZE = 24 * MIB
@@ -92,10 +95,39 @@ def filecmp(a, b):
 def check_options(folder):
     if folder.clones()[0] == 0:
         fail("cloning was not tried")
-    for options in (["-S", "4k"], ["-S", "0"], ["-r", "1G"], ["--salvage"],
+    for options in (["-S", "4k"], ["-S", "0"], ["--salvage"],
                     ["-o", "preallocation=falloc"]):
         if folder.clones(*options)[0] != 0:
             fail(f"cloning was tried with {options}")
+
+
+def check_holes(folder):
+    """The backend, the rate and a second look at the bytes decide nothing."""
+    for source in (folder.qcow2, folder.raw):
+        wanted = None
+        for way in ([], ["-m", "1", "--threads", "1"], ["--aio", "io_uring"], ["-r", "1G", "-W"],
+                    ["--digest", "sha256"], ["--verify"], ["-t", "none"], ["-T", "none"]):
+            with open(os.devnull, "wb") as nowhere:
+                subprocess.run([folder.imgconv, "convert", *way, "-O", "raw", source, folder.target],
+                               check=True, stdout=nowhere)
+            wanted = wanted or identity(folder.target)
+            if identity(folder.target) != wanted:
+                fail(f"{source} {way}: other bytes or holes")
+            os.unlink(folder.target)
+
+
+def check_hint(folder):
+    """What the genuine tool asked XFS for is shown."""
+    qemu_img = os.environ.get("IMGCONV_QEMU_IMG10")
+    if not qemu_img:
+        return
+    subprocess.run([qemu_img, "create", "-q", "-f", "qcow2", folder.target, "1M"], check=True)
+    said, genuine = (subprocess.run([tool, "info", "--output=json", folder.target], check=True,
+                                    capture_output=True, text=True).stdout
+                     for tool in (folder.imgconv, qemu_img))
+    if said != genuine:
+        fail(f"info differs:\n{genuine}\n{said}")
+    os.unlink(folder.target)
 
 
 def main():
@@ -126,6 +158,8 @@ def main():
             if not 6 <= successful <= calls <= 12:
                 fail(f"{successful} of {calls} runs were cloned")
             check_options(able)
+            check_holes(able)
+            check_hint(able)
             able.remove()
             print(f"cloned {successful} runs")
 

@@ -51,8 +51,15 @@ TEST_CASE("Plan: a raw target shares space with its source unless bytes are want
   ConvertOptions preallocated = options;
   preallocated.target_options = "preallocation=falloc";
   REQUIRE_FALSE(plan_for(preallocated, new_raw()).clone);
+}
+
+TEST_CASE("Plan: whether space is shared does not depend on how the target is copied", "[engine]") {
+  ConvertOptions options;
+  options.may_clone = true;
   options.rate_limit = 1;
-  REQUIRE_FALSE(plan_for(options, new_raw()).clone);
+  options.verify = true;
+  REQUIRE(plan_for(options, new_raw()).step == CopyStep::kTwoTrips);
+  REQUIRE(plan_for(options, new_raw()).clone);
 }
 
 TEST_CASE("Plan: chunks may be asked to be small", "[engine]") {
