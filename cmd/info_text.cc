@@ -111,6 +111,13 @@ void append_backing(std::string& text, const ImageFacts& facts) {
   }
 }
 
+void append_file_specific(std::string& text, const FileFacts& file, size_t depth) {
+  if (file.extent_size_hint == 0) return;
+  const std::string indent(4 * depth, ' ');
+  text += fmt::format("{0}Format specific information:\n{0}    extent size hint: {1}\n", indent,
+                      file.extent_size_hint);
+}
+
 }  // namespace
 
 std::string snapshot_table(const std::vector<SnapshotInfo>& snapshots) {
@@ -130,7 +137,10 @@ std::string info_to_text(const ImageFacts& facts) {
       fmt::format("image: {}\nfile format: {}\nvirtual size: {} ({} bytes)\ndisk size: {}\n",
                   facts.filename, facts.is_bare_file ? file.protocol : image.format,
                   human_size(image.virtual_size), image.virtual_size, human_size(file.allocated));
-  if (facts.is_bare_file) return text;
+  if (facts.is_bare_file) {
+    append_file_specific(text, file, 0);
+    return text;
+  }
   if (image.is_encrypted) text += "encrypted: yes\n";
   if (image.cluster_size) text += fmt::format("cluster_size: {}\n", *image.cluster_size);
   if (image.is_dirty) text += "cleanly shut down: no\n";
@@ -148,10 +158,7 @@ std::string info_to_text(const ImageFacts& facts) {
       "    file length: {} ({} bytes)\n    disk size: {}\n",
       file.filename, file.protocol, human_size(file.length), file.length,
       human_size(file.allocated));
-  if (file.extent_size_hint != 0) {
-    text += fmt::format("    Format specific information:\n        extent size hint: {}\n",
-                        file.extent_size_hint);
-  }
+  append_file_specific(text, file, 1);
   return text;
 }
 
