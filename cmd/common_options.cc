@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <set>
 #include <utility>
 #include <vector>
 
+#include "cmd/object_option.h"
 #include "cmd/size_arg.h"
-#include "engine/option_pieces.h"
 #include "formats/options.h"
 #include "loop/try.h"
 
@@ -40,37 +39,6 @@ Result<CacheMode> parse_cache_mode(std::string_view what, const std::string& tex
 Result<void> check_image_opts(bool image_opts, const std::string& format) {
   if (!image_opts || format.empty()) return ok();
   return Error(EINVAL, "--image-opts and --format are mutually exclusive");
-}
-
-namespace {
-
-/// A secret is not kept, but one that qemu-img would not take is not taken here either.
-Result<void> check_secret(const std::string& text) {
-  constexpr std::array<std::string_view, 6> kKeys = {"id", "data", "file", "format", "keyid", "iv"};
-  std::set<std::string_view> given;
-  const std::vector<OptionPiece> pieces = split_option_pieces(text);
-  for (size_t i = 1; i < pieces.size(); ++i) {
-    if (std::ranges::find(kKeys, pieces[i].name) == kKeys.end()) {
-      return Error(EINVAL, fmt::format("Parameter '{}' is unexpected", pieces[i].name));
-    }
-    given.insert(pieces[i].name);
-  }
-  if (!given.contains("id")) return Error(EINVAL, "Parameter 'id' is missing");
-  if (given.contains("file") && given.contains("data")) {
-    return Error(EINVAL, "'file' and 'data' are mutually exclusive");
-  }
-  if (given.contains("file") || given.contains("data")) return ok();
-  return Error(EINVAL, "Either 'file' or 'data' must be provided");
-}
-
-}  // namespace
-
-Result<void> check_object(const std::string& text) {
-  std::string_view type = std::string_view(text).substr(0, text.find(','));
-  constexpr std::string_view kImpliedKey = "qom-type=";
-  if (type.starts_with(kImpliedKey)) type.remove_prefix(kImpliedKey.size());
-  if (type == "secret") return check_secret(text);
-  return Error(EINVAL, fmt::format("Parameter 'qom-type' does not accept value '{}'", type));
 }
 
 Result<void> append_creation_options(std::string& joined, const std::string& text) {

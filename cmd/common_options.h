@@ -64,10 +64,6 @@ Result<CacheMode> parse_cache_mode(std::string_view what, const std::string& tex
 /// An option string names its own format.
 Result<void> check_image_opts(bool image_opts, const std::string& format);
 
-/// The argument of --object. Secrets are accepted and serve nothing, since encrypted images cannot
-/// be opened; another type of object is refused.
-Result<void> check_object(const std::string& text);
-
 /// Joins a further -o to the ones before. "Invalid option list: ,".
 Result<void> append_creation_options(std::string& joined, const std::string& text);
 

@@ -11,6 +11,7 @@
 #include "cmd/common_options.h"
 #include "cmd/console_messages.h"
 #include "cmd/help.h"
+#include "cmd/object_option.h"
 #include "cmd/output.h"
 #include "cmd/progress_bar.h"
 #include "engine/compare.h"

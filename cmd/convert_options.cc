@@ -7,6 +7,7 @@
 
 #include "cmd/common_options.h"
 #include "cmd/console_messages.h"
+#include "cmd/object_option.h"
 #include "cmd/size_arg.h"
 #include "formats/options.h"
 #include "loop/try.h"

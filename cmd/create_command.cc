@@ -9,6 +9,7 @@
 #include "cmd/console_messages.h"
 #include "cmd/creation_options_help.h"
 #include "cmd/help.h"
+#include "cmd/object_option.h"
 #include "cmd/output.h"
 #include "cmd/size_arg.h"
 #include "engine/create_image.h"

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/image_chain.h"
 #include "formats/image.h"
@@ -25,12 +26,20 @@ struct FileFacts {
   uint32_t extent_size_hint = 0;
 };
 
+/// A part of the file that is shown to the format as a file: a child node of the driver "raw".
+struct PartFacts {
+  std::string filename;
+  uint64_t length = 0;
+};
+
 struct ImageFacts {
   std::string filename;
   /// Opened with the driver "file": the file itself is described, without a format on top.
   bool is_bare_file = false;
   ImageInfo image;
   FileFacts file;
+  /// From the file up.
+  std::vector<PartFacts> parts;
   /// Where the backing file really is; empty when there is none or its place cannot be told.
   std::optional<std::string> full_backing_filename;
 };

@@ -47,6 +47,24 @@ InfoValue child(const char* name, InfoValue node) {
   return {std::move(object)};
 }
 
+/// The file, in as many parts of it as there are.
+InfoValue nodes_below(const ImageFacts& facts) {
+  InfoValue node = file_node(facts.file);
+  for (const PartFacts& part : facts.parts) {
+    InfoValue::Array children;
+    children.push_back(child("file", std::move(node)));
+    InfoValue::Object object;
+    add(object, "children", {std::move(children)});
+    add(object, "virtual-size", number(part.length));
+    add(object, "filename", text(part.filename));
+    add(object, "format", text("raw"));
+    add(object, "actual-size", number(facts.file.allocated));
+    add(object, "dirty-flag", boolean(false));
+    node = {std::move(object)};
+  }
+  return node;
+}
+
 InfoValue snapshot(const SnapshotInfo& snapshot) {
   InfoValue::Object object;
   if (snapshot.icount) add(object, "icount", number(*snapshot.icount));
@@ -94,7 +112,7 @@ InfoValue info_to_json(const ImageFacts& facts) {
   add(object, "dirty-flag", boolean(image.is_dirty));
   // Last, because it shares a bucket of QEMU's hash table with backing-filename-format.
   InfoValue::Array children;
-  children.push_back(child("file", file_node(facts.file)));
+  children.push_back(child("file", nodes_below(facts)));
   add(object, "children", {std::move(children)});
   return {std::move(object)};
 }

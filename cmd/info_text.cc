@@ -6,6 +6,7 @@
 #include <array>
 #include <ctime>
 #include <iterator>
+#include <ranges>
 #include <string_view>
 #include <variant>
 
@@ -118,6 +119,27 @@ void append_file_specific(std::string& text, const FileFacts& file, size_t depth
                       file.extent_size_hint);
 }
 
+void append_nodes_below(std::string& text, const ImageFacts& facts) {
+  const FileFacts& file = facts.file;
+  std::string place;
+  std::string indent;
+  for (const PartFacts& part : facts.parts | std::views::reverse) {
+    place += "/file";
+    text += fmt::format(
+        "{0}Child node '{1}':\n{0}    image: {2}\n{0}    file format: raw\n"
+        "{0}    virtual size: {3} ({4} bytes)\n{0}    disk size: {5}\n",
+        indent, place, part.filename, human_size(part.length), part.length,
+        human_size(file.allocated));
+    indent.append(kIndent, ' ');
+  }
+  text += fmt::format(
+      "{0}Child node '{1}/file':\n{0}    filename: {2}\n{0}    protocol type: {3}\n"
+      "{0}    file length: {4} ({5} bytes)\n{0}    disk size: {6}\n",
+      indent, place, file.filename, file.protocol, human_size(file.length), file.length,
+      human_size(file.allocated));
+  append_file_specific(text, file, facts.parts.size() + 1);
+}
+
 }  // namespace
 
 std::string snapshot_table(const std::vector<SnapshotInfo>& snapshots) {
@@ -153,12 +175,7 @@ std::string info_to_text(const ImageFacts& facts) {
     text += "Format specific information:\n";
     TreeWriter(text).write_members(*image.specific, 1);
   }
-  text += fmt::format(
-      "Child node '/file':\n    filename: {}\n    protocol type: {}\n"
-      "    file length: {} ({} bytes)\n    disk size: {}\n",
-      file.filename, file.protocol, human_size(file.length), file.length,
-      human_size(file.allocated));
-  append_file_specific(text, file, 1);
+  append_nodes_below(text, facts);
   return text;
 }
 

@@ -33,6 +33,13 @@ Error conversion_error(const Error& error, const ConvertOptions& options) {
   return Error(error.code(), text).with_hint(error.hint());
 }
 
+Result<void> check_source_count(const ConvertOptions& options, bool has_backing) {
+  if (!has_backing || options.sources.size() < 2) return ok();
+  return Error(EINVAL,
+               "Having a backing file for the target makes no sense when concatenating multiple "
+               "input images");
+}
+
 /// The checks of CLI.md 2.1, step 5, in its order.
 Result<void> check_combination(const ConvertOptions& options, const BlockDriver& driver,
                                bool has_backing, bool has_backing_format) {
@@ -44,11 +51,7 @@ Result<void> check_combination(const ConvertOptions& options, const BlockDriver&
     return Error(ENOTSUP, fmt::format("Backing file format not supported for file format '{}'",
                                       options.target_format));
   }
-  if (has_backing && options.sources.size() > 1) {
-    return Error(EINVAL,
-                 "Having a backing file for the target makes no sense when concatenating multiple "
-                 "input images");
-  }
+  RETURN_IF_ERROR(check_source_count(options, has_backing));
   if (has_backing && !has_backing_format) {
     return Error(EINVAL, "Use of backing file requires explicit backing format");
   }
@@ -96,7 +99,10 @@ Task<Result<PreparedTarget>> prepare_target(Storage& storage, const ConvertOptio
     co_return Error(EINVAL,
                     "Cannot use --target-is-zero when the destination image has a backing file");
   }
-  if (options.skip_create) co_return prepared;
+  if (options.skip_create) {
+    CO_RETURN_IF_ERROR(check_source_count(options, prepared.has_backing));
+    co_return prepared;
+  }
   const BlockDriver* const driver = find_driver(options.target_format);
   if (driver == nullptr) {
     co_return no_creation(options.target_format);

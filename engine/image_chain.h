@@ -20,6 +20,13 @@
 
 namespace imgconv {
 
+/// A node below an image: a file, or a part of one.
+struct NodeBelow {
+  std::string name;
+  uint64_t length = 0;
+  bool is_block_device = false;
+};
+
 /// One layer as it was opened.
 struct Layer {
   /// The name it was opened by: as given for the top, resolved for backing images.
@@ -27,6 +34,8 @@ struct Layer {
   std::string format;
   /// No format was given and the probe said raw.
   bool was_guessed_raw = false;
+  /// What lies below the image where that is more than a file: the file, then the parts of it.
+  std::vector<NodeBelow> nodes_below;
   /// How to open it again, with every option of a json: name; null when it was not opened by name.
   std::unique_ptr<ImageSpec> spec;
   std::unique_ptr<Image> image;

@@ -24,6 +24,8 @@ constexpr std::array<std::string_view, 4> kNeutralOptions = {
     "auto-read-only",
     "force-share",
 };
+/// More than anybody has use for: a hostile backing name must not make a tower of them.
+constexpr unsigned kMaxRawNodes = 8;
 /// Tuning of the original's qcow2 driver, without a meaning here.
 constexpr std::array<std::string_view, 12> kQcow2Tuning = {
     "lazy-refcounts",       "l2-cache-size",        "l2-cache-entry-size",
@@ -118,6 +120,35 @@ Result<std::optional<uint64_t>> take_size(NameOptions& options, std::string_view
   return size;
 }
 
+Result<void> take_part(RawNode& node, NameOptions& options) {
+  ASSIGN_OR_RETURN(const std::optional<uint64_t> offset,
+                   take_size(options, "offset", node.offset_json));
+  node.offset = offset.value_or(0);
+  ASSIGN_OR_RETURN(node.size, take_size(options, "size", node.size_json));
+  return ok();
+}
+
+std::string member(std::string_view key, const std::string& json) {
+  return json.empty() ? std::string() : fmt::format("\"{}\": {}, ", key, json);
+}
+
+std::string raw_node_json(const RawNode& node, std::string_view file) {
+  return fmt::format("{{{}\"driver\": \"raw\", {}\"file\": {}}}",
+                     member("offset", node.offset_json), member("size", node.size_json), file);
+}
+
+/// The file and the lowest `count` of its raw nodes.
+std::string file_json(const FileSpec& file, size_t count) {
+  std::string json =
+      fmt::format("{{\"driver\": \"file\", \"filename\": {}}}", json_string(file.path));
+  for (size_t i = 0; i < count; ++i) json = raw_node_json(file.raw_nodes[i], json);
+  return json;
+}
+
+bool is_all_of_it(const RawNode& node) {
+  return node.offset_json.empty() && node.size_json.empty();
+}
+
 /// Images and files refer to each other by name only: there are no nodes to refer to.
 Error unknown_node(std::string_view reference) {
   return Error(EINVAL, fmt::format("Cannot find device='{0}' nor node-name='{0}'", reference));
@@ -133,10 +164,8 @@ Result<FileSpec> take_file(NameOptions options) {
   const std::optional<std::string> filename = take(options, "filename");
   if (!filename || filename->empty()) return missing_file_name();
   FileSpec file;
+  // As it is: what looks like a protocol is none here.
   file.path = *filename;
-  if (!driver) {
-    ASSIGN_OR_RETURN(file.path, path_of_name(*filename));
-  }
   const std::optional<std::string> locking = take(options, "locking");
   if (locking && *locking != "on" && *locking != "off" && *locking != "auto") {
     return Error(EINVAL, fmt::format("Parameter 'locking' does not accept value '{}'", *locking));
@@ -184,22 +213,28 @@ Result<void> take_backing(ImageSpec& spec, NameOptions& options) {
   return ok();
 }
 
-/// A file, or a raw image that is all of one.
-Result<FileSpec> take_data_file(NameOptions options) {
+/// A file, or a raw image of one.
+Result<FileSpec> take_file_node(NameOptions options, unsigned depth = 0) {
   const auto driver = options.find("driver");
   if (driver == options.end() || driver->second.text != "raw") return take_file(std::move(options));
+  if (depth == kMaxRawNodes) return Error(EINVAL, "Too many drivers 'raw' on top of each other");
   NameOptions group = take_group(options, "file");
   options.erase("driver");
   if (group.empty()) return Error(EINVAL, "A block device must be specified for \"file\"");
+  RawNode node;
+  RETURN_IF_ERROR(take_part(node, options));
   ASSIGN_OR_RETURN(const CacheOverride cache, take_cache(options));
   RETURN_IF_ERROR(take_guest_options(options));
+  ASSIGN_OR_RETURN(const bool is_read_only, take_switch(options, "read-only"));
   for (const auto& [name, value] : options) {
     if (contains(kNeutralOptions, name)) continue;
     return Error(EINVAL, fmt::format("Block format 'raw' does not support the option '{}'", name));
   }
-  ASSIGN_OR_RETURN(FileSpec file, take_file(std::move(group)));
+  ASSIGN_OR_RETURN(FileSpec file, take_file_node(std::move(group), depth + 1));
   if (!file.cache.direct) file.cache.direct = cache.direct;
   if (!file.cache.no_flush) file.cache.no_flush = cache.no_flush;
+  if (is_read_only) file.is_read_only = true;
+  file.raw_nodes.push_back(std::move(node));
   return file;
 }
 
@@ -210,11 +245,11 @@ Result<void> take_files(ImageSpec& spec, NameOptions& options, bool is_backing) 
   }
   NameOptions data_file = take_group(options, "data-file");
   if (!data_file.empty()) {
-    ASSIGN_OR_RETURN(spec.data_file, take_data_file(std::move(data_file)));
+    ASSIGN_OR_RETURN(spec.data_file, take_file_node(std::move(data_file)));
   }
   NameOptions file = take_group(options, "file");
   if (!file.empty()) {
-    ASSIGN_OR_RETURN(spec.file, take_file(std::move(file)));
+    ASSIGN_OR_RETURN(spec.file, take_file_node(std::move(file)));
     return ok();
   }
   if (is_backing) return ok();
@@ -298,13 +333,8 @@ Result<ImageSpec> parse_image_spec_options(std::string_view text) {
 
 Result<void> apply_format_options(ImageSpec& spec, std::string_view format) {
   NameOptions& options = spec.format_options;
-  if (format == "raw") {
-    ASSIGN_OR_RETURN(const std::optional<uint64_t> offset,
-                     take_size(options, "offset", spec.raw_offset_json));
-    if (offset) spec.raw_offset = *offset;
-    ASSIGN_OR_RETURN(const std::optional<uint64_t> size,
-                     take_size(options, "size", spec.raw_size_json));
-    if (size) spec.raw_size = size;
+  if (format == "raw" && (options.contains("offset") || options.contains("size"))) {
+    RETURN_IF_ERROR(take_part(spec.raw, options));
   }
   for (const auto& [name, value] : options) {
     if (contains(kNeutralOptions, name)) continue;
@@ -316,15 +346,18 @@ Result<void> apply_format_options(ImageSpec& spec, std::string_view format) {
 }
 
 std::string display_name(const ImageSpec& spec) {
-  const std::string& path = spec.file->path;
-  if (spec.raw_offset_json.empty() && spec.raw_size_json.empty()) return path;
-  const auto member = [](std::string_view key, const std::string& json) {
-    return json.empty() ? std::string() : fmt::format("\"{}\": {}, ", key, json);
-  };
-  return fmt::format(
-      "json:{{{}\"driver\": \"raw\", {}\"file\": {{\"driver\": \"file\", \"filename\": {}}}}}",
-      member("offset", spec.raw_offset_json), member("size", spec.raw_size_json),
-      json_string(path));
+  const FileSpec& file = *spec.file;
+  const size_t count = file.raw_nodes.size();
+  if (count == 0 && is_all_of_it(spec.raw)) return file.path;
+  const std::string below = file_json(file, count);
+  if (spec.format == "raw") return "json:" + raw_node_json(spec.raw, below);
+  return fmt::format("json:{{\"driver\": {}, \"file\": {}}}", json_string(spec.format), below);
+}
+
+std::string display_name(const FileSpec& file, size_t count) {
+  // One that is all of the file goes by the file's own name.
+  if (count == 1 && is_all_of_it(file.raw_nodes.front())) return file.path;
+  return "json:" + file_json(file, count);
 }
 
 }  // namespace imgconv

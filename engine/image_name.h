@@ -25,9 +25,20 @@ struct CacheOverride {
   CacheMode applied_to(CacheMode mode) const;
 };
 
+/// A node of the driver "raw" between a format and its file: a part of the file, or all of it.
+struct RawNode {
+  uint64_t offset = 0;
+  std::optional<uint64_t> size;
+  /// Both as JSON, in the words they were given in; empty when not given.
+  std::string offset_json;
+  std::string size_json;
+};
+
 /// A file by path.
 struct FileSpec {
   std::string path;
+  /// From the file up.
+  std::vector<RawNode> raw_nodes;
   /// locking=off.
   bool is_unlocked = false;
   bool is_read_only = false;
@@ -54,12 +65,8 @@ struct ImageSpec {
   bool is_read_only = false;
   /// Holds for the file and for the backing chain, too.
   CacheOverride cache;
-  /// raw only.
-  uint64_t raw_offset = 0;
-  std::optional<uint64_t> raw_size;
-  /// Both as JSON, in the words they were given in; empty when not given.
-  std::string raw_offset_json;
-  std::string raw_size_json;
+  /// Of the format raw only.
+  RawNode raw;
   /// Options not understood without the format, which may have to be probed first.
   NameOptions format_options;
   /// Said before anything is opened.
@@ -80,8 +87,10 @@ Result<ImageSpec> parse_image_spec_options(std::string_view text);
 /// Moves the options that `format` understands from format_options into the spec. "Block format
 /// 'qcow2' does not support the option 'x'".
 Result<void> apply_format_options(ImageSpec& spec, std::string_view format);
-/// The name for messages, `info` and relative backing names: the path, or for a part of a raw file
-/// a json: name. Requires: spec.file.
+/// The name for messages, `info` and relative backing names: the path, or a json: name where one
+/// path does not say it. Requires: spec.file.
 std::string display_name(const ImageSpec& spec);
+/// The same for the lowest `count` > 0 of the raw nodes below a format.
+std::string display_name(const FileSpec& file, size_t count);
 
 }  // namespace imgconv

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/file_part.h"
 #include "engine/image_name.h"
 #include "engine/probed_raw_file.h"
 #include "engine/untrusted.h"
@@ -56,11 +57,28 @@ Result<ImageSpec> spec_of_request(const ImageRequest& request) {
   return spec;
 }
 
+/// The part of a file that the raw nodes on top of it show.
+Result<std::unique_ptr<File>> apply_raw_nodes(std::unique_ptr<File> file, const FileSpec& spec,
+                                              std::vector<NodeBelow>& nodes) {
+  if (spec.raw_nodes.empty()) return file;
+  ASSIGN_OR_RETURN(FileStat stat, file->stat());
+  nodes.push_back({file->name(), stat.length, stat.is_block_device});
+  for (const RawNode& node : spec.raw_nodes) {
+    ASSIGN_OR_RETURN(const RawWindow window, find_window(stat, node.offset, node.size));
+    if (window.host_offset > 0 || window.is_fixed) file = part_of_file(std::move(file), window);
+    ASSIGN_OR_RETURN(stat, file->stat());
+    nodes.push_back({display_name(spec, nodes.size()), window.length, false});
+  }
+  return file;
+}
+
 /// Which locks to take depends on the format, so probing takes none, as the original's does.
-Task<Result<const BlockDriver*>> probe(Storage& storage, const std::string& path,
+Task<Result<const BlockDriver*>> probe(Storage& storage, const FileSpec& spec,
                                        OpenFileOptions options) {
   options.lock = LockMode::kNone;
-  CO_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, storage.open(path, options));
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<File> file, storage.open(spec.path, options));
+  std::vector<NodeBelow> nodes;
+  CO_ASSIGN_OR_RETURN(file, apply_raw_nodes(std::move(file), spec, nodes));
   std::array<std::byte, kSectorSize> head{};
   CO_RETURN_IF_ERROR(co_await file->read(0, head));
   const std::string_view foreign = probe_foreign_format(head);
@@ -69,7 +87,7 @@ Task<Result<const BlockDriver*>> probe(Storage& storage, const std::string& path
     co_return Error(ENOTSUP, fmt::format("Unknown driver '{}'", foreign))
         .with_hint(fmt::format("'{}' looks like an image of the format '{}', which is not "
                                "supported. The format 'raw' takes the file as it is.",
-                               path, foreign));
+                               spec.path, foreign));
   }
   co_return &probe_driver(head);
 }
@@ -108,8 +126,8 @@ OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const O
   options.incomplete_size = mode.incomplete_size;
   options.limits = mode.limits;
   options.executor = &storage.executor();
-  options.raw_offset = spec.raw_offset;
-  options.raw_size = spec.raw_size;
+  options.raw_offset = spec.raw.offset;
+  options.raw_size = spec.raw.size;
   const LockMode reading = data_file_lock_mode(spec, mode, false);
   const LockMode writing = data_file_lock_mode(spec, mode, true);
   const CacheMode node_cache = spec.cache.applied_to(mode.cache);
@@ -129,7 +147,10 @@ OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const O
     file_options.writable = writable;
     file_options.cache = cache;
     file_options.lock = writable ? writing : reading;
-    return storage.open(path, file_options);
+    ASSIGN_OR_RETURN(std::unique_ptr<File> file, storage.open(path, file_options));
+    if (!override) return file;
+    std::vector<NodeBelow> nodes;
+    return apply_raw_nodes(std::move(file), *override, nodes);
   };
   return options;
 }
@@ -151,13 +172,14 @@ Task<Result<Layer>> open_layer(Storage& storage, ImageSpec& spec, const OpenMode
   }
   Layer layer;
   if (driver == nullptr) {
-    CO_ASSIGN_OR_RETURN(driver, co_await probe(storage, spec.file->path, file_options));
+    CO_ASSIGN_OR_RETURN(driver, co_await probe(storage, *spec.file, file_options));
     layer.was_guessed_raw = driver->name() == "raw";
     spec.format = driver->name();
     if (layer.was_guessed_raw && mode.writable) warn_of_guess(display_name(spec), messages);
   }
   file_options.lock = lock_mode(spec, mode, *driver);
   CO_ASSIGN_OR_RETURN(std::unique_ptr<File> file, storage.open(spec.file->path, file_options));
+  CO_ASSIGN_OR_RETURN(file, apply_raw_nodes(std::move(file), *spec.file, layer.nodes_below));
   if ((layer.was_guessed_raw || mode.was_guessed_raw) && mode.writable) {
     file = guard_probed_raw(std::move(file));
   }
@@ -181,7 +203,7 @@ Result<std::optional<ImageSpec>> backing_spec(ImageSpec& overlay_spec, const Lay
   if (overlay_spec.backing) spec = std::move(*overlay_spec.backing);
   if (!spec.file) {
     if (info.backing_file.empty()) return std::nullopt;
-    ASSIGN_OR_RETURN(const std::string name, resolve_backing_name(overlay.name, info.backing_file));
+    ASSIGN_OR_RETURN(const std::string name, backing_name_of(overlay));
     ASSIGN_OR_RETURN(ImageSpec named, parse_image_name(name));
     named.format_options.merge(spec.format_options);
     if (spec.format.empty() && !info.backing_format.empty()) {
@@ -316,7 +338,8 @@ Task<Result<void>> reopen_writable(Storage& storage, ImageChain& chain, unsigned
   if (spec.is_read_only) co_return Error(EACCES, "Block node is read-only");
   OpenMode mode;
   mode.writable = true;
-  mode.may_resize = true;
+  // Others may write to a raw image, too, but not while its length changes.
+  mode.may_resize = chain.layer_size(depth) < chain.virtual_size();
   mode.cache = cache;
   mode.was_guessed_raw = chain.layers()[depth].was_guessed_raw;
   chain.replace_image(depth, nullptr);
@@ -324,6 +347,12 @@ Task<Result<void>> reopen_writable(Storage& storage, ImageChain& chain, unsigned
   chain.replace_image(depth, std::move(layer.image));
   connect_backing(chain, depth);
   co_return ok();
+}
+
+Result<std::string> backing_name_of(const Layer& layer) {
+  const std::string& name =
+      layer.name.starts_with("json:") ? layer.image->file().name() : layer.name;
+  return resolve_backing_name(name, layer.image->info().backing_file);
 }
 
 Result<std::string> resolve_backing_name(const std::string& overlay_name,

@@ -58,6 +58,10 @@ void warn_of_guess(const std::string& name, Messages& messages);
 Task<Result<void>> reopen_writable(Storage& storage, ImageChain& chain, unsigned depth,
                                    CacheMode cache, Messages& messages);
 
+/// Where the layer's backing file really is: what its header says, relative to the directory of its
+/// file, also when the layer was opened by a json: name.
+Result<std::string> backing_name_of(const Layer& layer);
+
 /// The name of a backing file as seen from the overlay's own name: absolute or with a protocol as
 /// it is, else relative to the overlay's directory part (QCOW2.md section 6). Error for a relative
 /// name under a json: overlay.

@@ -20,25 +20,6 @@ constexpr std::string_view kPreallocation = "preallocation";
 /// File offsets are signed in the kernel.
 constexpr uint64_t kMaxFileLength = std::numeric_limits<int64_t>::max();
 
-Result<RawWindow> find_window(const FileStat& stat, const OpenImageOptions& options) {
-  if (options.raw_offset > stat.length) {
-    return Error(EINVAL,
-                 fmt::format("Offset ({}) cannot be greater than size of the containing file ({})",
-                             options.raw_offset, stat.length));
-  }
-  const uint64_t available = stat.length - options.raw_offset;
-  if (!options.raw_size) return RawWindow{options.raw_offset, available, false};
-  if (*options.raw_size > available) {
-    return Error(EINVAL, fmt::format("The sum of offset ({}) and size ({}) has to be smaller or "
-                                     "equal to the  actual size of the containing file ({})",
-                                     options.raw_offset, *options.raw_size, stat.length));
-  }
-  if (!is_aligned(*options.raw_size, kSectorSize)) {
-    return Error(EINVAL, fmt::format("Specified size is not multiple of {}", kSectorSize));
-  }
-  return RawWindow{options.raw_offset, *options.raw_size, true};
-}
-
 std::string preallocation_of(const CreateImageOptions& options) {
   return options.options.string(kPreallocation).value_or("off");
 }
@@ -71,7 +52,8 @@ class RawDriver final : public BlockDriver {
   Task<Result<std::unique_ptr<Image>>> open(std::unique_ptr<File> file,
                                             OpenImageOptions options) const override {
     CO_ASSIGN_OR_RETURN(const FileStat stat, file->stat());
-    CO_ASSIGN_OR_RETURN(const RawWindow window, find_window(stat, options));
+    CO_ASSIGN_OR_RETURN(const RawWindow window,
+                        find_window(stat, options.raw_offset, options.raw_size));
     const bool extends_with_zeros = stat.extends_with_zeros && !stat.is_block_device;
     std::unique_ptr<Image> image =
         std::make_unique<RawImage>(std::move(file), window, extends_with_zeros);

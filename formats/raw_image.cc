@@ -86,6 +86,25 @@ Task<Result<void>> write_first_block(File& file, uint64_t length) {
   co_return ok();
 }
 
+Result<RawWindow> find_window(const FileStat& stat, uint64_t offset, std::optional<uint64_t> size) {
+  if (offset > stat.length) {
+    return Error(EINVAL,
+                 fmt::format("Offset ({}) cannot be greater than size of the containing file ({})",
+                             offset, round_up(stat.length, kSectorSize)));
+  }
+  const uint64_t available = stat.length - offset;
+  if (!size) return RawWindow{offset, available, false};
+  if (*size > available) {
+    return Error(EINVAL, fmt::format("The sum of offset ({}) and size ({}) has to be smaller or "
+                                     "equal to the  actual size of the containing file ({})",
+                                     offset, *size, round_up(stat.length, kSectorSize)));
+  }
+  if (!is_aligned(*size, kSectorSize)) {
+    return Error(EINVAL, fmt::format("Specified size is not multiple of {}", kSectorSize));
+  }
+  return RawWindow{offset, *size, true};
+}
+
 RawImage::RawImage(std::unique_ptr<File> file, RawWindow window, bool extends_with_zeros)
     : file_(std::move(file)), window_(window), extends_with_zeros_(extends_with_zeros) {
   info_.format = "raw";

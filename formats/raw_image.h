@@ -29,6 +29,9 @@ struct RawWindow {
   bool is_fixed = false;
 };
 
+/// "The sum of offset (0) and size (1024) has to be smaller or equal to the  actual size ..."
+Result<RawWindow> find_window(const FileStat& stat, uint64_t offset, std::optional<uint64_t> size);
+
 class RawImage final : public Image {
  public:
   /// `extends_with_zeros`: what was never written reads as zeros, as in a regular file.

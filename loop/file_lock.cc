@@ -175,14 +175,14 @@ Result<void> lock_image_file(int descriptor, const std::string& name, LockMode m
     if ((permissions.held & mask) != 0) RETURN_IF_ERROR(take(descriptor, kHeldBase + p));
     if ((permissions.refused & mask) != 0) RETURN_IF_ERROR(take(descriptor, kRefusedBase + p));
   }
+  // What others refuse is told before what they hold, whichever permission it is.
   for (unsigned p = 0; p < kPermissionNames.size(); ++p) {
-    const unsigned mask = 1U << p;
-    if ((permissions.held & mask) != 0 && is_taken_by_other(descriptor, kRefusedBase + p)) {
-      return refused(descriptor, name, p);
-    }
-    if ((permissions.refused & mask) != 0 && is_taken_by_other(descriptor, kHeldBase + p)) {
-      return held_already(descriptor, name, p);
-    }
+    if ((permissions.held & (1U << p)) == 0) continue;
+    if (is_taken_by_other(descriptor, kRefusedBase + p)) return refused(descriptor, name, p);
+  }
+  for (unsigned p = 0; p < kPermissionNames.size(); ++p) {
+    if ((permissions.refused & (1U << p)) == 0) continue;
+    if (is_taken_by_other(descriptor, kHeldBase + p)) return held_already(descriptor, name, p);
   }
   return ok();
 }

@@ -85,6 +85,8 @@ DELIBERATE = [
                ours=r"Failed to get \"write\" lock", line=r"^dd .*if=(\S+) .*of=\1( |$)", other_status=True),
     Deliberate("convert -U of an image onto itself is refused; the original destroys it",
                ours=r"Failed to get \"write\" lock", line=r"^convert .*(-U|--force)", other_status=True),
+    Deliberate("convert -U of an image onto itself is refused; the original destroys it",
+               r"Lost persistent bitmaps during inactivation", line=r"^convert .*(-U|--force)"),
     Deliberate("an image that ends inside a block of its device can be written past the page cache",
                r"Cannot get 'write' permission without 'resize'", line=r"none|off|directsync", other_status=True),
     Deliberate("all options are checked before anything is opened", ours=r"^qemu-img: Invalid cache option: ",
@@ -98,7 +100,7 @@ DELIBERATE = [
                r"^convert ", other_status=True),
 ]
 # Below this overlay lies its own file, which shows how it is laid out.
-OWN_FILE = re.compile(r"^rebase (?=.*o\.qcow2.*o\.qcow2)(?=.*raw)")
+OWN_FILE = re.compile(r"^rebase (?=.*o\.qcow2.*o\.qcow2)(?=.*(raw|file))")
 OVER_ITSELF = "an overlay of its own file shows how that is laid out"
 LEFT_ALONE = "what is refused leaves the target as it was"
 

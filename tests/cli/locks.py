@@ -3,14 +3,17 @@
 
     IMGCONV_QEMU_IMG10=/path/to/qemu-img tests/cli/locks.py --imgconv build/imgconv [--verbose]
 
-One process holds an image in some role: qemu-io, or a convert that a rate limit makes wait, by the
-genuine tool and by imgconv. Another one comes to it with each of many commands, by both tools. Exit
+One process holds an image in some role: qemu-io, qemu-nbd, or a convert that a rate limit makes
+wait, by the genuine tool and by imgconv. Another one comes to it with each of many commands, by both
+tools, and qemu-io, which is itself alone but comes to what imgconv holds. Exit
 status, stdout and stderr must be the genuine pair's, but for one more line of imgconv, which has to
 name the holder. Exit status 77: the genuine tools are not there.
 """
 import argparse
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,17 +31,22 @@ COMMANDS = [
     "create -q -f qcow2 -b IMG -F FMT new", "resize -f FMT IMG 5M", "commit -q over",
     "rebase -u -f qcow2 -b small -F raw IMG", "amend -f FMT -o lazy_refcounts=on IMG",
     "snapshot -c s IMG", "bitmap --add -f FMT IMG b", "dd -f raw -O FMT if=small of=IMG",
-    "bench -w -c 1 -f FMT IMG", "map -f qcow2 over",
+    "bench -w -c 1 -f FMT IMG", "map -f qcow2 over", "qemu-io -f FMT -c quit IMG",
+    "qemu-io -r -f FMT -c quit IMG",
 ]
 
-# How the first one holds it. TOOL is a convert that waits after its first request; else it is qemu-io.
+# How the first one holds it. TOOL is a convert that waits after its first request.
 HOLDERS = {
-    "qcow2": ["qemu-io -f qcow2 IMG", "qemu-io -r -f qcow2 IMG", "qemu-io -r -U -f qcow2 IMG",
+    "qcow2": ["qemu-nbd -f qcow2 IMG", "qemu-nbd -r -f qcow2 IMG", "qemu-io -f qcow2 IMG", "qemu-io -r -f qcow2 IMG", "qemu-io -r -U -f qcow2 IMG",
               "TOOL convert -f qcow2 -O raw IMG held", "TOOL convert -U -f qcow2 -O raw IMG held",
               "TOOL convert -n -f raw -O qcow2 source IMG"],
-    "raw": ["qemu-io -f raw IMG", "qemu-io -r -f raw IMG",
+    "raw": ["qemu-nbd -f raw IMG", "qemu-io -f raw IMG", "qemu-io -r -f raw IMG",
             "TOOL convert -f raw -O qcow2 IMG held", "TOOL convert -n -f raw -O raw source IMG"],
 }
+
+
+def beside_qemu_img(name):
+    return os.path.join(os.path.dirname(os.environ.get("IMGCONV_QEMU_IMG10", "")), name)
 
 
 class Folder:
@@ -86,11 +94,33 @@ class Folder:
         return command.replace("IMG", "image").replace("FMT", self.format).split()
 
 
-def begin(folder, holder, tool, qemu_io):
+class Server:
+    """A qemu-nbd in the background, with what is needed here of a Popen."""
+
+    def __init__(self, words, folder):
+        self.args = words
+        # Both are files that restore() removes.
+        subprocess.run([*words, "--fork", "--pid-file=pid", "-k", os.path.join(folder.path, "socket")],
+                       cwd=folder.path, env=ENVIRONMENT, check=True)
+        self.pid = int(folder.read("pid"))
+
+    def kill(self):
+        self.handle = os.pidfd_open(self.pid)
+        signal.pidfd_send_signal(self.handle, signal.SIGKILL)
+
+    def communicate(self):
+        select.select([self.handle], [], [])
+        os.close(self.handle)
+
+
+def begin(folder, holder, tool):
     """The process, which has its locks."""
     words = folder.words(holder)
+    if words[0] == "qemu-nbd":
+        return Server([beside_qemu_img(words[0]), *words[1:]], folder)
     is_qemu_io = words[0] == "qemu-io"
-    words = [qemu_io, *words[1:]] if is_qemu_io else [tool, words[1], "-p", "-r", "32k", *words[2:]]
+    words = [beside_qemu_img(words[0]), *words[1:]] if is_qemu_io else [
+        tool, words[1], "-p", "-r", "32k", *words[2:]]
     process = subprocess.Popen(words, cwd=folder.path, env=ENVIRONMENT, stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     shown = b""
@@ -109,7 +139,8 @@ def end(process):
 
 
 def ask(folder, command, tool):
-    result = folder.run([tool, *folder.words(command)])
+    words = folder.words(command)
+    result = folder.run([beside_qemu_img(words.pop(0)) if words[0] == "qemu-io" else tool, *words])
     folder.restore()
     # What differs from run to run, and a name that imgconv does without.
     stdout = re.sub(r"in [0-9.]+ seconds", "in T seconds", result.stdout)
@@ -137,9 +168,8 @@ def main():
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()
     qemu_img = os.environ.get("IMGCONV_QEMU_IMG10", "")
-    qemu_io = os.path.join(os.path.dirname(qemu_img), "qemu-io")
-    if not os.access(qemu_img, os.X_OK) or not os.access(qemu_io, os.X_OK):
-        print("skipped: no qemu-img 10 and qemu-io ($IMGCONV_QEMU_IMG10)")
+    if not all(os.access(beside_qemu_img(name), os.X_OK) for name in ("qemu-img", "qemu-io", "qemu-nbd")):
+        print("skipped: no qemu-img 10, qemu-io and qemu-nbd ($IMGCONV_QEMU_IMG10)")
         sys.exit(77)
     failures = count = refusals = 0
     with tempfile.TemporaryDirectory() as place:
@@ -151,15 +181,16 @@ def main():
             for line in holders:
                 reference = {}
                 for tool in (qemu_img, ours) if line.startswith("TOOL") else (qemu_img,):
-                    holder = begin(folder, line, tool, qemu_io)
+                    holder = begin(folder, line, tool)
                     for command in COMMANDS:
                         if tool == qemu_img:
                             reference[command] = ask(folder, command, qemu_img)
                             refusals += "Is another process" in reference[command][2]
                         for second in (qemu_img, ours) if tool == ours else (ours,):
                             count += 1
+                            is_ours = second == ours and not command.startswith("qemu-io")
                             wrong = judge(reference[command], ask(folder, command, second), holder,
-                                          second == ours)
+                                          is_ours)
                             if wrong or arguments.verbose:
                                 print(f"{'ours' if tool == ours else 'genuine'} {line} / "
                                       f"{'ours' if second == ours else 'genuine'} {command}: "

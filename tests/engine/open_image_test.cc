@@ -19,6 +19,7 @@ namespace imgconv {
 namespace {
 
 using test::FailsSaying;
+using test::FailsWith;
 using test::IsOk;
 using test::Qcow2Builder;
 
@@ -156,6 +157,42 @@ TEST_CASE_METHOD(OpenFixture, "open_image: json names reach files, backing overr
   REQUIRE_THAT(chain, IsOk());
   REQUIRE((*chain)->layers().size() == 2);
   CHECK((*chain)->layers()[1].image->info().virtual_size == 1024);
+}
+
+TEST_CASE_METHOD(OpenFixture, "open_image: an image inside a larger file is reached by raw nodes") {
+  Qcow2Builder builder;
+  builder.size(64 * kKiB).backing("base", "raw");
+  std::vector<std::byte> bytes = test::pattern(0, 8 * kKiB);
+  const std::vector<std::byte> image = builder.bytes();
+  bytes.insert(bytes.end(), image.begin(), image.end());
+  storage_.add("in/tar", bytes);
+  add_raw("in/base");
+  const auto chain = open(R"(json:{"driver":"qcow2","file":{"driver":"raw","offset":4096,"file":)"
+                          R"({"driver":"raw","offset":"4k","file":{"filename":"in/tar"}}}})");
+  REQUIRE_THAT(chain, IsOk());
+  REQUIRE((*chain)->layers().size() == 2);
+  CHECK((*chain)->layers()[0].image->info().virtual_size == 64 * kKiB);
+  CHECK((*chain)->layers()[1].name == "in/base");
+  CHECK((*chain)->layers()[0].name ==
+        R"(json:{"driver": "qcow2", "file": {"offset": 4096, "driver": "raw", "file": )"
+        R"({"offset": "4k", "driver": "raw", "file": {"driver": "file", "filename": "in/tar"}}}})");
+  CHECK_THAT(open(R"(json:{"driver":"qcow2","file":{"driver":"raw","offset":1,)"
+                  R"("file":{"driver":"raw","offset":"4k","size":512,"file.filename":"in/tar"}}})"),
+             FailsWith(EINVAL, "Image is not in qcow2 format"));
+  CHECK_THAT(open_opts("driver=qcow2,file.driver=raw,file.x=1,file.file.filename=in/tar"),
+             FailsWith(EINVAL, "Block format 'raw' does not support the option 'x'"));
+  CHECK_THAT(open_opts("driver=qcow2,file.driver=raw,file.offset=1G,file.file.filename=in/tar"),
+             FailsWith(EINVAL, "Offset (1073741824) cannot be greater than size"));
+}
+
+TEST_CASE_METHOD(OpenFixture, "open_image: raw nodes do not make a tower") {
+  add_raw("a.raw");
+  std::string node = R"({"filename":"a.raw"})";
+  for (int i = 0; i < 8; ++i) node = R"({"driver":"raw","file":)" + node + "}";
+  CHECK_THAT(open(R"(json:{"driver":"raw","file":)" + node + "}"), IsOk());
+  node = R"({"driver":"raw","file":)" + node + "}";
+  CHECK_THAT(open(R"(json:{"driver":"raw","file":)" + node + "}"),
+             FailsWith(EINVAL, "Too many drivers 'raw' on top of each other"));
 }
 
 TEST_CASE_METHOD(OpenFixture,
