@@ -141,8 +141,10 @@ class Case:
             # that no refcount is left for has given the disk the snapshot's size.
             self.copy_folder()
         if what == "resize" and answers[0][0] == 0:
+            # What a shrink left behind the end, in the last cluster, comes back with both tools.
             after = self.content(ours)
-            if after != before[:len(after)].ljust(len(after), b"\0"):
+            is_plain = after == before[:len(after)].ljust(len(after), b"\0")
+            if not is_plain and after != self.content(theirs):
                 self.differences.append("resize does not keep the bytes and add zeros")
         if self.is_worse(words, answers):
             self.copy_folder()
