@@ -57,7 +57,16 @@ Task<Result<void>> release_and_discard(const Metadata& metadata, L2Entry entry) 
   const CompressedLocation place =
       is_compressed ? entry.compressed_location(bits)
                     : CompressedLocation{entry.host_offset(), uint64_t{1} << bits};
-  if (metadata.header.has_data_file() || place.offset.bytes() == 0) co_return ok();
+  if (metadata.header.has_data_file()) {
+    // Nothing is counted there, and a place belongs to one guest cluster. The first one is at 0.
+    const bool has_place = place.offset.bytes() != 0 || entry.is_copied();
+    if (is_compressed || !has_place || !is_cluster_aligned(place.offset, bits)) co_return ok();
+    const Result<void> ignored =
+        co_await metadata.writer.data_file().discard(place.offset.bytes(), uint64_t{1} << bits);
+    static_cast<void>(ignored);
+    co_return ok();
+  }
+  if (place.offset.bytes() == 0) co_return ok();
   const uint64_t end = clusters_for((place.offset + place.length).bytes(), bits).value();
   for (uint64_t cluster = place.offset.bytes() >> bits; cluster < end; ++cluster) {
     if (!metadata.allocator.may_release({cluster, 1})) continue;

@@ -81,6 +81,8 @@ class Writer {
   Allocator& allocator() { return allocator_; }
   /// What was written to the files so far reaches the medium before what is written next.
   Task<Result<void>> barrier();
+  /// Where guest clusters lie: the image's own file, or the external one.
+  File& data_file() { return data_file_; }
   Metadata metadata() { return {header_, io_, tables_, refcounts_, allocator_, *this}; }
 
  private:

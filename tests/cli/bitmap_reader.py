@@ -25,13 +25,16 @@ class Bitmap:
 def find_extension(data):
     """(position of the extension's data) or None."""
     at = struct.unpack_from(">I", data, 100)[0] if struct.unpack_from(">I", data, 4)[0] >= 3 else 72
-    while True:
+    # They end at the name of the backing file, if no end is marked.
+    end = struct.unpack_from(">Q", data, 8)[0] or len(data)
+    while at + 8 <= end:
         kind, length = struct.unpack_from(">II", data, at)
         if kind == 0:
             return None
         if kind == BITMAPS_EXTENSION:
             return at + 8
         at += 8 + (length + 7) // 8 * 8
+    return None
 
 
 def entries(data):
