@@ -29,12 +29,14 @@ void wake(std::atomic<uint32_t>& word) {
 }  // namespace
 
 std::optional<StateCopy> StateMailbox::ask(int64_t limit_ns) {
-  // Carries nothing; the observer only has to see that it changed.
+  // Carries nothing: wait_for_question() only has to see that the number changed, and both sides
+  // compare it with a word of their own.
   const uint32_t question =
       (asked_.fetch_add(kOneQuestion, std::memory_order_relaxed) + kOneQuestion) & ~kStopped;
   wake(asked_);
   const int64_t deadline_ns = steady_clock_ns() + limit_ns;
-  // Sees the words that answer() published.
+  // With the release in answer(): that this number is seen, and words of an earlier answer are
+  // read, cannot be.
   for (uint32_t answered; (answered = answered_.load(std::memory_order_acquire)) != question;) {
     const int64_t left_ns = deadline_ns - steady_clock_ns();
     if (left_ns <= 0) return std::nullopt;
@@ -67,12 +69,13 @@ void StateMailbox::answer(const ProtocolState& state) {
     word.name.copy(copy.name.data(), kMaxNameLength - 1);
     copy.value = word.value;
   }
-  // Publishes the words above to ask().
+  // With the acquire in ask(), which then reads the words above and none of an earlier answer.
   answered_.store(asked_.load(std::memory_order_relaxed) & ~kStopped, std::memory_order_release);
   wake(answered_);
 }
 
 void StateMailbox::stop() {
+  // Publishes nothing: wait_for_question() looks at this word alone.
   asked_.fetch_or(kStopped, std::memory_order_relaxed);
   wake(asked_);
 }
