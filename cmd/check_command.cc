@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -69,6 +71,46 @@ Result<void> accept_option(const Report& report, CheckArguments& check, int key,
   return ok();
 }
 
+/// Prints what a check finds. The first lines one by one, for somebody who watches a long check; a
+/// hopeless image has a million, and a call to the system for each took two thirds of the time.
+class FindingsPrinter {
+ public:
+  /// `report` must outlive it.
+  explicit FindingsPrinter(const Report& report) : report_(report) {}
+  ~FindingsPrinter() { flush(); }
+  FindingsPrinter(const FindingsPrinter&) = delete;
+  FindingsPrinter& operator=(const FindingsPrinter&) = delete;
+
+  void print(const std::string& line) {
+    if (!pending_.empty()) pending_ += '\n';
+    pending_ += line;
+    if (++lines_ <= kPrintedAtOnce || pending_.size() >= kBlockBytes) flush();
+  }
+
+ private:
+  static constexpr uint64_t kPrintedAtOnce = 1000;
+  static constexpr size_t kBlockBytes = size_t{64} << 10;
+
+  void flush() {
+    if (pending_.empty()) return;
+    report_.raw_line(pending_);
+    pending_.clear();
+  }
+
+  const Report& report_;
+  std::string pending_;
+  uint64_t lines_ = 0;
+};
+
+/// Checks, or repairs what `mode` allows; nothing that was found is left unprinted.
+Result<CheckReport> check_or_repair(const Report& report, Runtime& runtime, Image& image,
+                                    RepairMode mode) {
+  FindingsPrinter printer(report);
+  const CheckSink print_line = [&printer](const std::string& line) { printer.print(line); };
+  return runtime.run(mode == RepairMode::kNone ? image.check(print_line)
+                                               : image.repair(mode, print_line));
+}
+
 /// The error is ready to be printed; what is due before it was.
 Error check_failed(const Report& report, const Error& error) {
   if (error.text().starts_with("ERROR ")) report.error(error);
@@ -97,10 +139,8 @@ Result<int> check_image(const Report& report, const CheckArguments& check, Outpu
   request.writable = check.repair != RepairMode::kNone;
   ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> chain,
                    runtime.run(open_image(runtime.storage(), request, messages)));
-  const CheckSink print_line = [&report](const std::string& line) { report.raw_line(line); };
   Image& image = chain->top();
-  Result<CheckReport> result = runtime.run(request.writable ? image.repair(check.repair, print_line)
-                                                            : image.check(print_line));
+  Result<CheckReport> result = check_or_repair(report, runtime, image, check.repair);
   if (!result && result.error().code() == ENOTSUP) {
     report.error("This image format does not support checks");
     return kCheckUnsupported;
