@@ -72,6 +72,8 @@ struct Chunk {
   std::vector<uint64_t> lost_sectors;
   /// Bytes handed to the target, packed ones as they are.
   uint64_t bytes_written = 0;
+  /// All its data went past the buffers: shared, or copied by the kernel.
+  bool is_offloaded = false;
 
   std::span<const Extent> extents_of(const Run& run) const {
     return std::span(extents).subspan(run.first_extent, run.extent_count);
@@ -85,6 +87,7 @@ struct Chunk {
     guest_offset = 0;
     advance = 0;
     bytes_written = 0;
+    is_offloaded = false;
   }
 };
 

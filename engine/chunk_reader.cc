@@ -344,29 +344,57 @@ void ChunkReader::clone_runs(Chunk& chunk, BlockingFile& target, uint64_t host_b
   chunk.pieces = std::move(left);
 }
 
+Result<void> ChunkReader::read_and_split(Chunk& chunk, const Group& group) {
+  const std::span<std::byte> buffer = make_buffer(std::max(group.bytes, kGroupBytes));
+  RETURN_IF_ERROR(read_group(chunk, group, buffer.first(group.bytes)));
+  uint64_t buffer_offset = 0;
+  for (size_t i = group.first; i < group.end; ++i) {
+    split_run(chunk, chunk.runs[i], buffer_offset);
+    buffer_offset += chunk.runs[i].length;
+  }
+  return ok();
+}
+
+/// A run that is longer than a buffer, because it was to be shared, becomes runs of plan.max_run.
+void ChunkReader::cut_long_run(Chunk& chunk, size_t index) {
+  const Run whole = chunk.runs[index];
+  std::vector<Run> parts;
+  for (uint64_t begin = whole.guest_offset; begin < whole.guest_end(); begin += plan_.max_run) {
+    const uint64_t end = std::min(begin + plan_.max_run, whole.guest_end());
+    take_block_extents(chunk, whole, begin, end);
+    parts.push_back({begin, end - begin, true, static_cast<uint32_t>(chunk.extents.size()),
+                     static_cast<uint32_t>(block_extents_.size())});
+    chunk.extents.insert(chunk.extents.end(), block_extents_.begin(), block_extents_.end());
+  }
+  const auto place = chunk.runs.begin() + static_cast<std::ptrdiff_t>(index);
+  chunk.runs.insert(chunk.runs.erase(place), parts.begin(), parts.end());
+}
+
 Result<void> ChunkReader::copy(Chunk& chunk, BlockingFile& target, uint64_t host_base) {
+  chunk.is_offloaded = chunk.data_bytes > 0;
   for (size_t first = 0; first < chunk.runs.size();) {
     const Group group =
         next_group(chunk, first, may_clone() ? std::optional(host_base) : std::nullopt);
     const Run& run = chunk.runs[first];
-    first = group.end;
-    if (!run.is_data) {
-      add_zero(chunk, run.guest_offset, run.length);
-    } else if (offload(chunk, run, target, host_base)) {
+    if (run.is_data && offload(chunk, run, target, host_base)) {
       // The others of the group get their own chance.
-      first = group.first + 1;
+      ++first;
       continue;
-    } else if (can_stream(chunk, run)) {
+    }
+    if (run.is_data && run.length > plan_.max_run) {
+      cut_long_run(chunk, first);
+      continue;
+    }
+    chunk.is_offloaded = chunk.is_offloaded && !run.is_data;
+    first = group.end;
+    if (run.is_data && can_stream(chunk, run)) {
       RETURN_IF_ERROR(stream_run(chunk, run, target, host_base));
       continue;
+    }
+    if (!run.is_data) {
+      add_zero(chunk, run.guest_offset, run.length);
     } else {
-      const std::span<std::byte> buffer = make_buffer(std::max(group.bytes, kGroupBytes));
-      RETURN_IF_ERROR(read_group(chunk, group, buffer.first(group.bytes)));
-      uint64_t buffer_offset = 0;
-      for (size_t i = group.first; i < group.end; ++i) {
-        split_run(chunk, chunk.runs[i], buffer_offset);
-        buffer_offset += chunk.runs[i].length;
-      }
+      RETURN_IF_ERROR(read_and_split(chunk, group));
     }
     RETURN_IF_ERROR(write_pieces(chunk, target, host_base));
   }

@@ -66,12 +66,14 @@ class ChunkReader {
   /// `host_base`: nothing if no run will be cloned.
   Group next_group(const Chunk& chunk, size_t first, std::optional<uint64_t> host_base) const;
   Result<void> read_group(Chunk& chunk, const Group& group, std::span<std::byte> buffer) const;
+  Result<void> read_and_split(Chunk& chunk, const Group& group);
   Result<void> read_singly(Chunk& chunk, const Group& group, std::span<std::byte> buffer) const;
   void rescue(Chunk& chunk, const Run& run, std::span<std::byte> buffer) const;
 
   void split_run(Chunk& chunk, const Run& run, uint64_t buffer_offset);
   /// As split_run(), when bitmap_ is known.
   void split_scanned(Chunk& chunk, const Run& run, uint64_t buffer_offset);
+  void cut_long_run(Chunk& chunk, size_t index);
   bool can_stream(const Chunk& chunk, const Run& run) const;
   Result<void> stream_run(Chunk& chunk, const Run& run, BlockingFile& target, uint64_t host_base);
   void take_block_extents(const Chunk& chunk, const Run& run, uint64_t begin, uint64_t end);

@@ -88,6 +88,9 @@ void CopyJob::finish(const Chunk& chunk) {
         fmt::format("error while reading offset {}: {}", guest_offset, errno_text(EIO)));
   }
   bytes_written_ += chunk.bytes_written;
+  // As long as the kernel does it all by itself, fewer calls do more. At a given rate they would
+  // come in gusts.
+  if (chunk.data_bytes > 0) cursor_.allow_long_runs(chunk.is_offloaded && plan_.rate_limit == 0);
   const uint64_t done = plan_.counts_data ? chunk.data_bytes : chunk.advance;
   if (done == 0) return;
   work_done_ += done;

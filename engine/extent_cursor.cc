@@ -22,6 +22,9 @@ constexpr uint64_t kMaxStatus = round_down(0x7fffffff, kSectorSize);
 // clusters) or carry no data.
 constexpr size_t kMaxRunsPerChunk = 4096;
 constexpr size_t kMaxExtentsPerChunk = 8192;
+// What may be shared with the source by one call. Bounded, because all of it is copied by one
+// worker should the file system change its mind.
+constexpr uint64_t kMaxLongRun = 256 * kMiB;
 
 std::string status_error(uint64_t guest_offset, int code) {
   return fmt::format("error while reading block status at offset {}: {}", guest_offset,
@@ -82,9 +85,16 @@ void ExtentCursor::take_status() {
   status_kind_ = kind_of(found);
 }
 
+/// Of `length` bytes of data. A long run consists of whole runs, so that cutting it again gives the
+/// boundaries there would be without it.
+uint64_t ExtentCursor::max_data_run(uint64_t length) const {
+  const uint64_t long_run = round_down(std::min(length, kMaxLongRun), plan_.max_run);
+  return allows_long_runs_ && long_run != 0 ? long_run : std::min(length, plan_.max_run);
+}
+
 ExtentCursor::StatusRun ExtentCursor::next_run() const {
   StatusRun run{std::min(status_limit(), status_end_ - position_), status_kind_};
-  if (run.kind == StatusKind::kData) run.length = std::min(run.length, plan_.max_run);
+  if (run.kind == StatusKind::kData) run.length = max_data_run(run.length);
   if (plan_.compression) {
     const uint64_t cluster_size = plan_.compression->cluster_size;
     if (run.length < cluster_size) {

@@ -27,6 +27,8 @@ class ExtentCursor {
   /// Fills the chunk, which may stay without runs when the rest of the source needs no work. False
   /// at the end. Error: "error while reading block status at offset N: ...".
   Task<Result<bool>> next_chunk(Chunk& chunk);
+  /// From now on a run may be several of plan.max_run, for what need not pass through a buffer.
+  void allow_long_runs(bool is_allowed) { allows_long_runs_ = is_allowed; }
 
  private:
   enum class StatusKind : uint8_t { kData, kZero, kBacking };
@@ -35,6 +37,8 @@ class ExtentCursor {
     StatusKind kind = StatusKind::kData;
   };
 
+  /// The longest run of data.
+  uint64_t max_data_run(uint64_t length) const;
   bool has_status() const { return status_end_ > position_; }
   /// Takes the status at the position from the mapped extents. Requires: mapped there.
   void take_status();
@@ -69,6 +73,7 @@ class ExtentCursor {
   std::vector<ChainExtent> mapped_;
   size_t head_ = 0;
   uint64_t mapped_end_ = 0;
+  bool allows_long_runs_ = false;
   /// Given up and not told yet; it may go on.
   uint64_t lost_begin_ = 0;
   uint64_t lost_end_ = 0;
