@@ -83,6 +83,19 @@ Task<Result<void>> copy(const ConcatSource& source, Image& target, const Convert
   co_return ok();
 }
 
+Result<TargetStaging> begin_staging(Storage& storage, const ConvertOptions& options,
+                                    PreparedTarget& prepared) {
+  StagingRequest request;
+  request.target = options.target;
+  request.format = options.target_format;
+  request.replaces = options.replace;
+  request.sync = options.sync;
+  request.context =
+      fmt::format("{}: error while converting {}", options.target, options.target_format);
+  return TargetStaging::begin(storage, request,
+                              prepared.create ? &prepared.create->options : nullptr);
+}
+
 /// Everything that happens between the opened and the closed target.
 Task<Result<void>> fill_target(const ConcatSource& source, ImageChain& target,
                                const ConvertOptions& options, const TargetFacts& facts,
@@ -104,19 +117,24 @@ Task<Result<void>> fill_target(const ConcatSource& source, ImageChain& target,
   co_return ok();
 }
 
+Task<Result<std::unique_ptr<ImageChain>>> create_and_open(
+    Storage& storage, const ConvertOptions& options, const PreparedTarget& prepared,
+    const TargetStaging& staging, Messages& messages, std::optional<EmergencyCleanup>& emergency) {
+  CO_RETURN_IF_ERROR(co_await create_target(storage, options, prepared));
+  staging.guard_created(emergency);
+  co_return co_await open_target(storage, options, prepared, messages);
+}
+
 /// From nothing to a target that is complete and has its name.
 Task<Result<void>> make_target(Storage& storage, const ConvertOptions& options,
                                const PreparedTarget& prepared, const ConcatSource& source,
                                const TargetStaging& staging, Messages& messages,
                                ConvertChecks& checks, ConvertSummary& summary) {
   std::optional<EmergencyCleanup> emergency;
-  if (const std::string* const path = staging.emptied_on_failure()) {
-    emergency.emplace(*path, EmergencyCleanup::Action::kEmpty);
-  }
   Result<std::unique_ptr<ImageChain>> target =
-      co_await open_target(storage, options, prepared, messages);
+      co_await create_and_open(storage, options, prepared, staging, messages, emergency);
   if (!target) {
-    // The error that made the target useless is the one to tell, here and below.
+    // The error that made the target useless is the one to tell.
     const Result<void> given_up = co_await staging.give_up(nullptr);
     static_cast<void>(given_up);
     co_return std::move(target).error();
@@ -129,14 +147,7 @@ Task<Result<void>> make_target(Storage& storage, const ConvertOptions& options,
     filled =
         co_await fill_target(source, chain, options, facts, storage, messages, checks, summary);
   }
-  if (filled) filled = co_await staging.complete(chain);
-  if (!filled) {
-    const Result<void> given_up = co_await staging.give_up(&chain);
-    static_cast<void>(given_up);
-  }
-  Result<void> closed = co_await chain.close();
-  if (!filled) co_return std::move(filled).error();
-  if (!closed) co_return std::move(closed).error().within(options.target);
+  CO_RETURN_IF_ERROR(co_await staging.close(chain, std::move(filled), options.target));
   CO_RETURN_IF_ERROR(co_await checks.add_file_digests(storage, chain.top().file().name()));
   CO_RETURN_IF_ERROR(staging.publish(chain));
   co_return ok();
@@ -157,8 +168,7 @@ Task<Result<ConvertSummary>> convert(Storage& storage, const ConvertOptions& opt
   if (options.bitmaps) CO_RETURN_IF_ERROR(check_created_bitmaps(prepared));
   CO_RETURN_IF_ERROR(refuse_own_target(storage, source, options));
   CO_ASSIGN_OR_RETURN(ConvertChecks checks, ConvertChecks::make(options, prepared.has_backing));
-  CO_ASSIGN_OR_RETURN(const TargetStaging staging,
-                      TargetStaging::begin(storage, options, prepared));
+  CO_ASSIGN_OR_RETURN(const TargetStaging staging, begin_staging(storage, options, prepared));
   std::optional<InterruptGuard> interrupt;
   if (staging.needs_interrupt_guard()) interrupt.emplace();
   ConvertSummary summary;

@@ -140,14 +140,18 @@ Task<Result<void>> validate_target(Storage& storage, const ConvertOptions& optio
   co_return co_await check_backing(storage, options, create, messages);
 }
 
+Task<Result<void>> create_target(Storage& storage, const ConvertOptions& options,
+                                 const PreparedTarget& prepared) {
+  if (!prepared.create) co_return ok();
+  const Result<void> created = co_await perform_create(storage, *prepared.create);
+  if (!created) co_return conversion_error(created.error(), options);
+  co_return ok();
+}
+
 Task<Result<std::unique_ptr<ImageChain>>> open_target(Storage& storage,
                                                       const ConvertOptions& options,
                                                       const PreparedTarget& prepared,
                                                       Messages& messages) {
-  if (prepared.create) {
-    const Result<void> created = co_await perform_create(storage, *prepared.create);
-    if (!created) co_return conversion_error(created.error(), options);
-  }
   ImageRequest request;
   request.name = options.target;
   request.format = options.target_image_opts ? "" : options.target_format;

@@ -1,8 +1,8 @@
 // The target of a convert: what is checked, what is created, how it is opened.
 //
 // In steps, so that everything that can be refused is refused before an existing file is touched:
-// prepare_target() and validate_target() harm nothing, open_target() creates and opens. Loop thread
-// only.
+// prepare_target() and validate_target() harm nothing, create_target() is the first that does. Loop
+// thread only.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,11 @@ Task<Result<PreparedTarget>> prepare_target(Storage& storage, const ConvertOptio
 Task<Result<void>> validate_target(Storage& storage, const ConvertOptions& options,
                                    const PreparedTarget& prepared, Messages& messages);
 
-/// Creates the target unless -n, and opens it with its backing chain.
+/// Creates the target unless -n.
+Task<Result<void>> create_target(Storage& storage, const ConvertOptions& options,
+                                 const PreparedTarget& prepared);
+
+/// Opens it with its backing chain.
 Task<Result<std::unique_ptr<ImageChain>>> open_target(Storage& storage,
                                                       const ConvertOptions& options,
                                                       const PreparedTarget& prepared,

@@ -15,6 +15,7 @@
 #include "engine/option_pieces.h"
 #include "formats/format_names.h"
 #include "formats/registry.h"
+#include "loop/out_of_memory.h"
 #include "loop/try.h"
 
 namespace imgconv {
@@ -207,6 +208,8 @@ Task<Result<void>> write_image(Storage& storage, const PreparedCreate& prepared)
     }
     co_return Error(file.error());
   }
+  // Preallocated in part it would look like an image.
+  const EmergencyCleanup emergency((*file)->blocking().descriptor());
   Result<void> created = co_await prepared.driver->create(**file, std::move(options));
   if (!created) {
     const Result<void> cleaned = co_await clean_up(storage, std::move(*file), existed);

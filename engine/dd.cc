@@ -4,15 +4,19 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "engine/create_image.h"
 #include "engine/guest_write.h"
 #include "engine/image_name.h"
 #include "engine/ordered_pass.h"
+#include "engine/target_staging.h"
 #include "formats/format_names.h"
 #include "formats/registry.h"
+#include "loop/interrupt.h"
 #include "loop/io_buffer.h"
+#include "loop/out_of_memory.h"
 #include "loop/try.h"
 #include "loop/units.h"
 
@@ -57,6 +61,7 @@ class DdPass {
       : input_(input), output_(output), range_(range), position_(range.begin) {}
 
   Task<Result<bool>> claim(Window& window) {
+    if (InterruptGuard::is_pending()) co_return Error::from_errno(EINTR);
     window.guest_offset = position_;
     window.length = std::min(kWindowBytes, range_.end - position_);
     position_ += window.length;
@@ -104,8 +109,8 @@ bool names_same_file(Storage& storage, const std::string& a, const std::string& 
   return first && second && storage.is_same_file(*first, *second);
 }
 
-Task<Result<std::unique_ptr<ImageChain>>> make_output(Storage& storage, const DdOptions& options,
-                                                      uint64_t size, Messages& messages) {
+Task<Result<PreparedCreate>> prepare_output(Storage& storage, const DdOptions& options,
+                                            uint64_t size, Messages& messages) {
   if (find_driver(options.output_format) == nullptr) {
     Error refused = no_creation(options.output_format);
     if (refused.code() == ENOTSUP) co_return refused;
@@ -116,15 +121,32 @@ Task<Result<std::unique_ptr<ImageChain>>> make_output(Storage& storage, const Dd
   request.format = options.output_format;
   request.size = size;
   request.name_in_errors = false;
-  CO_ASSIGN_OR_RETURN(const PreparedCreate prepared,
-                      co_await prepare_create(storage, request, messages));
+  co_return co_await prepare_create(storage, request, messages);
+}
+
+Result<TargetStaging> begin_staging(Storage& storage, const DdOptions& options,
+                                    PreparedCreate& prepared) {
+  StagingRequest request;
+  request.target = options.output;
+  request.format = options.output_format;
+  request.context = fmt::format("{}: error while creating output image", options.output);
+  return TargetStaging::begin(storage, request, &prepared.options);
+}
+
+Task<Result<std::unique_ptr<ImageChain>>> create_and_open(
+    Storage& storage, const DdOptions& options, const PreparedCreate& prepared,
+    const TargetStaging& staging, Messages& messages, std::optional<EmergencyCleanup>& emergency) {
   const Result<void> created = co_await perform_create(storage, prepared);
   if (!created) co_return creation_error(created.error(), options.output);
+  staging.guard_created(emergency);
   ImageRequest output;
   output.name = options.output;
   output.format = options.output_format;
   output.writable = true;
   output.may_resize = true;
+  if (prepared.options.is_incomplete) {
+    output.incomplete_size = round_up(prepared.options.virtual_size, kSectorSize);
+  }
   CO_ASSIGN_OR_RETURN(std::unique_ptr<ImageChain> chain,
                       co_await open_image(storage, output, messages));
   co_return chain;
@@ -135,6 +157,31 @@ Task<Result<void>> copy(ImageChain& input, Image& output, const DdRange& range) 
   OrderedPass<DdPass> pass(steps);
   CO_RETURN_IF_ERROR(co_await pass.run(kWorkers));
   CO_RETURN_IF_ERROR(co_await output.flush(true));
+  co_return ok();
+}
+
+/// From nothing to an output that is complete and has its name.
+Task<Result<void>> make_output(Storage& storage, const DdOptions& options,
+                               const PreparedCreate& prepared, ImageChain& input,
+                               const DdRange& range, const TargetStaging& staging,
+                               Messages& messages) {
+  std::optional<EmergencyCleanup> emergency;
+  Result<std::unique_ptr<ImageChain>> output =
+      co_await create_and_open(storage, options, prepared, staging, messages, emergency);
+  if (!output) {
+    // The error that made the output useless is the one to tell.
+    const Result<void> given_up = co_await staging.give_up(nullptr);
+    static_cast<void>(given_up);
+    co_return std::move(output).error();
+  }
+  ImageChain& chain = **output;
+  if (range.is_skip_beyond_end) {
+    // Like dd(1): a complaint, an empty output, and no failure.
+    messages.error(fmt::format("{}: cannot skip to specified offset", options.input.name));
+  }
+  Result<void> copied = co_await copy(input, chain.top(), range);
+  CO_RETURN_IF_ERROR(co_await staging.close(chain, std::move(copied), options.output));
+  CO_RETURN_IF_ERROR(staging.publish(chain));
   co_return ok();
 }
 
@@ -156,16 +203,13 @@ Task<Result<void>> dd(Storage& storage, const DdOptions& options, Messages& mess
         .with_hint(fmt::format("Is another process using the image [{}]?", options.output));
   }
   const DdRange range = range_of(options, input->virtual_size());
-  CO_ASSIGN_OR_RETURN(const std::unique_ptr<ImageChain> output,
-                      co_await make_output(storage, options, range.end - range.begin, messages));
-  if (range.is_skip_beyond_end) {
-    // Like dd(1): a complaint, an empty output, and no failure.
-    messages.error(fmt::format("{}: cannot skip to specified offset", options.input.name));
-  }
-  Result<void> done = co_await copy(*input, output->top(), range);
-  const Result<void> closed = co_await output->close();
-  if (!done) co_return done;
-  if (!closed) co_return Error(closed.error()).within(options.output);
+  CO_ASSIGN_OR_RETURN(PreparedCreate prepared,
+                      co_await prepare_output(storage, options, range.end - range.begin, messages));
+  CO_ASSIGN_OR_RETURN(const TargetStaging staging, begin_staging(storage, options, prepared));
+  std::optional<InterruptGuard> interrupt;
+  if (staging.needs_interrupt_guard()) interrupt.emplace();
+  CO_RETURN_IF_ERROR(
+      co_await make_output(storage, options, prepared, *input, range, staging, messages));
   CO_RETURN_IF_ERROR(co_await input->close());
   co_return ok();
 }

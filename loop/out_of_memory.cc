@@ -19,7 +19,16 @@ iovec piece(std::string_view text) { return {const_cast<char*>(text.data()), tex
 }  // namespace
 
 EmergencyCleanup::EmergencyCleanup(const std::string& path, Action action)
-    : path_(path), action_(action) {
+    : path_(&path), action_(action) {
+  join();
+}
+
+EmergencyCleanup::EmergencyCleanup(int descriptor)
+    : descriptor_(descriptor), action_(Action::kEmpty) {
+  join();
+}
+
+void EmergencyCleanup::join() {
   const std::lock_guard lock(cleanups_mutex);
   next_ = cleanups;
   cleanups = this;
@@ -30,6 +39,17 @@ EmergencyCleanup::~EmergencyCleanup() {
   EmergencyCleanup** link = &cleanups;
   while (*link != this) link = &(*link)->next_;
   *link = next_;
+}
+
+void EmergencyCleanup::clean_up() const {
+  // Whether it succeeds: there is nobody left to tell.
+  if (path_ == nullptr) {
+    static_cast<void>(!::ftruncate(descriptor_, 0));
+  } else if (action_ == Action::kEmpty) {
+    static_cast<void>(!::truncate(path_->c_str(), 0));
+  } else {
+    static_cast<void>(!::unlink(path_->c_str()));
+  }
 }
 
 void out_of_memory() {
@@ -43,9 +63,7 @@ void out_of_memory() {
   const rlimit no_writes{0, 0};
   ::setrlimit(RLIMIT_FSIZE, &no_writes);
   for (const EmergencyCleanup* cleanup = cleanups; cleanup != nullptr; cleanup = cleanup->next_) {
-    const char* const path = cleanup->path_.c_str();
-    const bool is_name = cleanup->action_ == EmergencyCleanup::Action::kRemoveName;
-    static_cast<void>(!(is_name ? ::unlink(path) : ::truncate(path, 0)));
+    cleanup->clean_up();
   }
   ::_exit(1);
 }

@@ -24,6 +24,8 @@ class EmergencyCleanup {
 
   /// `path` must outlive it.
   EmergencyCleanup(const std::string& path, Action action);
+  /// kEmpty, of an open file, which must outlive it.
+  explicit EmergencyCleanup(int descriptor);
   EmergencyCleanup(const EmergencyCleanup&) = delete;
   EmergencyCleanup& operator=(const EmergencyCleanup&) = delete;
   ~EmergencyCleanup();
@@ -31,7 +33,12 @@ class EmergencyCleanup {
  private:
   friend void out_of_memory();
 
-  const std::string& path_;
+  void join();
+  void clean_up() const;
+
+  /// Null: the descriptor tells.
+  const std::string* const path_ = nullptr;
+  const int descriptor_ = -1;
   const Action action_;
   EmergencyCleanup* next_ = nullptr;
 };

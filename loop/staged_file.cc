@@ -145,11 +145,6 @@ Result<void> StagedFile::publish(bool sync) {
   if (sync && until_uninterrupted([&] { return ::fsync(descriptor_.get()); }) < 0) {
     return Error::from_errno(errno, fmt::format("Could not flush '{}'", name_));
   }
-  // What a server or a quota refuses may be told by close() alone, and by each of them.
-  const int copy = ::fcntl(descriptor_.get(), F_DUPFD_CLOEXEC, 0);
-  if (copy >= 0 && ::close(copy) < 0 && errno != EINTR) {
-    return Error::from_errno(errno, fmt::format("Could not close '{}'", name_));
-  }
   if (!has_temporary_name()) {
     const Result<void> linked = link_to(name_);
     if (!linked && linked.error().code() != EEXIST) {

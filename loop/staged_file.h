@@ -36,9 +36,8 @@ class StagedFile {
   /// True where only a temporary name was to be had: a killed process leaves it behind.
   bool has_temporary_name() const { return !temporary_path_.empty(); }
 
-  /// Learns what close() would say, makes the content durable if `sync`, gives the file its name in
-  /// one step, and makes that durable too. Whoever had the name meanwhile is replaced. Requires:
-  /// not yet published.
+  /// Makes the content durable if `sync`, gives the file its name in one step, and makes that
+  /// durable too. Whoever had the name meanwhile is replaced. Requires: not yet published.
   Result<void> publish(bool sync);
 
  private:

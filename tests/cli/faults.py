@@ -89,6 +89,16 @@ def system_calls_that_fail(program):
     Case(program, "qcow2", threads, strace("pread64", "error=EAGAIN", 2, "source")).works_or_fails()
 
 
+def dd_that_fails(program):
+    """As convert: nothing is left of a new output."""
+    for form in ("raw", "qcow2"):
+        command = [*strace("pwrite64", "error=ENOSPC", 2), program, "dd", "-f", "raw", "-O", form,
+                   "if=source", "of=target"]
+        result = run(command)
+        assert result.returncode == 1 and "No space left" in result.stderr, (command, result)
+        assert os.listdir(".") == ["source"], (command, os.listdir("."))
+
+
 def synced(program, form, words):
     """What the kernel was asked to bring to the disk."""
     run(["strace", "-f", "-qq", "-y", "-o", "trace", "-e", "trace=fsync,fdatasync,syncfs", program,
@@ -168,9 +178,19 @@ def system_calls_that_are_missing(program):
 
 
 def uring_refused_while_running(program):
+    """For now, or for good: then the pool does the rest. The first call is the question whether the
+    ring serves at all."""
+    ring = ["--aio", "io_uring"]
+    said = Case(program, "raw", [*ring, "-v"]).run().stderr
+    os.unlink("target")
+    if "I/O backend: io_uring" not in said:
+        return "no io_uring here"
     for kind in KINDS:
-        Case(program, kind, ["--aio", "io_uring"],
-             strace("io_uring_enter", "error=EINTR", "2+3")).works_or_fails()
+        for error in ("EINTR", "EAGAIN", "EBUSY"):
+            Case(program, kind, ring, strace("io_uring_enter", f"error={error}", "2+3")).works()
+        for first in (2, 3, 5):
+            Case(program, kind, ring, strace("io_uring_enter", "error=EPERM", f"{first}+")).works()
+    return None
 
 
 def limit_on_file_sizes(program):
@@ -190,6 +210,21 @@ def short_reads_and_writes(program, shim):
                  env=dict(os.environ, LD_PRELOAD=shim)).works()
 
 
+def close_fails_in_place(program, kind, words, shim):
+    """What is left of a target that was there does not pass for a copy."""
+    with open("target", "wb") as file:
+        file.write(b"old")
+    case = Case(program, kind, words, env=dict(os.environ, LD_PRELOAD=shim, IMGCONV_FAULTS="close"))
+    result = case.run()
+    assert result.returncode == 1 and "Could not close 'target': Input/output error" in result.stderr, \
+        (case.command, result)
+    if kind == "raw":
+        assert os.path.getsize("target") == 0, case.command
+    else:
+        assert "virtual size: 0 B" in run(["qemu-img", "info", "target"]).stdout, case.command
+    os.unlink("target")
+
+
 def refusing_file_systems(program, shim):
     """Of each kind for which strace has no means: a flag, a command of fcntl."""
     for kind in KINDS:
@@ -198,6 +233,7 @@ def refusing_file_systems(program, shim):
         for words in ([], ["--no-sync"]):
             Case(program, kind, words, env=dict(os.environ, LD_PRELOAD=shim, IMGCONV_FAULTS="close")
                  ).fails("Could not close 'target': Input/output error")
+            close_fails_in_place(program, kind, words, shim)
     direct = dict(os.environ, LD_PRELOAD=shim, IMGCONV_FAULTS="direct")
     for words in (["-t", "none"], ["-T", "none"]):
         Case(program, "raw", words, env=direct).fails("does not support O_DIRECT")
@@ -320,7 +356,8 @@ def main():
     cases = [limit_on_file_sizes, full_disk, unreadable_directory, shrinking_source]
     notes = []
     if can_trace():
-        cases += [durable, changes_that_fail, system_calls_that_fail, system_calls_that_are_missing, uring_refused_while_running]
+        cases += [durable, changes_that_fail, dd_that_fails, system_calls_that_fail,
+                  system_calls_that_are_missing, uring_refused_while_running]
     else:
         notes.append("strace cannot trace here")
     if arguments.shim:

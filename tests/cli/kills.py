@@ -141,6 +141,18 @@ class ConvertInPlace(ConvertNew):
         return content("target")
 
 
+class DdNew(ConvertNew):
+    name = "dd to a new output"
+
+    def words(self):
+        return ["dd", "-f", "qcow2", "-O", self.form, "if=source", "of=target"]
+
+
+class DdInPlace(ConvertInPlace):
+    name = "dd into an existing output"
+    words = DdNew.words
+
+
 class ConvertReplace(ConvertNew):
     name = "convert --replace"
     may_leave_new_file = True
@@ -246,7 +258,7 @@ class Repair(Change):
 
 def commands():
     return [ConvertNew(), ConvertNew("-c", "-W", "-m", "16"), ConvertNew(form="raw"), ConvertInPlace(),
-            ConvertInPlace("-o", "compat=0.10"), ConvertReplace(), Commit(), Rebase(),
+            ConvertInPlace("-o", "compat=0.10"), ConvertReplace(), DdNew(), DdInPlace(), Commit(), Rebase(),
             Change("resize to more", "resize", "-q", "-f", "qcow2", "image", "700M"),
             Shrink(),
             Change("snapshot -c", "snapshot", "-c", "new", "image", snapshots=1),

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Signals: SIGUSR1 asks for progress and never kills; a closed stdout does not kill either. What a
-killed convert leaves does not pass for an image.
+killed convert or dd leaves does not pass for an image, also where no file can be without a name.
 
-    tests/cli/signals.py --imgconv build/imgconv
+    tests/cli/signals.py --imgconv build/imgconv [--shim build/tests/cli/libfaulty_io.so]
 """
 import argparse
 import os
@@ -22,13 +22,13 @@ def wait_for_handler(process, number):
             caught = int(re.search(r"SigCgt:\s*([0-9a-f]+)", status.read()).group(1), 16)
 
 
-def killed_in_the_middle(program, folder, arguments, number, catches=None):
+def killed_in_the_middle(program, folder, arguments, number, catches=None, env=None):
     """Ends a copy of 16 MiB by a signal when some of it is written. Returns the target's name."""
     source, target = os.path.join(folder, "source"), os.path.join(folder, "target")
     with open(source, "wb") as file:
         file.write(b"\1" * (16 << 20))
     process = subprocess.Popen([program, "convert", "-p", "-f", "raw", "-r", "8M", *arguments,
-                                source, target], stdout=subprocess.PIPE)
+                                source, target], stdout=subprocess.PIPE, env=env)
     if catches:
         wait_for_handler(process, catches)
     shown = b""
@@ -44,6 +44,30 @@ def killed_new_target(program, folder):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
         killed_in_the_middle(program, folder, ["-O", "qcow2"], number)
         assert os.listdir(folder) == ["source"], os.listdir(folder)
+
+
+def killed_with_temporary_name(program, folder, shim):
+    """A file system that has no files without a name. SIGKILL leaves the temporary one there."""
+    env = dict(os.environ, LD_PRELOAD=shim, IMGCONV_FAULTS="tmpfile")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        killed_in_the_middle(program, folder, ["-O", "qcow2"], number, catches=number, env=env)
+        assert os.listdir(folder) == ["source"], (number, os.listdir(folder))
+    killed_in_the_middle(program, folder, ["-O", "qcow2"], signal.SIGKILL, env=env)
+    left = [name for name in os.listdir(folder) if name != "source"]
+    assert len(left) == 1 and left[0].startswith(".imgconv-"), left
+
+
+def killed_dd(program, folder, shim):
+    """The signal comes with the third write, when three quarters of the windows are not claimed."""
+    source, target = os.path.join(folder, "source"), os.path.join(folder, "target")
+    with open(source, "wb") as file:
+        file.write(b"\1" * (32 << 20))
+    with open(target, "wb") as file:
+        file.write(b"old")
+    killed = subprocess.run([program, "dd", "-f", "raw", f"if={source}", f"of={target}"], check=False,
+                            env=dict(os.environ, LD_PRELOAD=shim, IMGCONV_FAULTS="signal"))
+    assert killed.returncode == -signal.SIGTERM, killed
+    assert os.path.getsize(target) == 0, "a part of a copy is left"
 
 
 def killed_existing_target(program, folder):
@@ -112,12 +136,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--imgconv", required=True)
-    program = os.path.abspath(parser.parse_args().imgconv)
-    for case in (progress_on_request, closed_stdout, killed_new_target, killed_existing_target,
-                 killed_while_it_waits_for_its_rate):
+    parser.add_argument("--shim")
+    arguments = parser.parse_args()
+    program = os.path.abspath(arguments.imgconv)
+    os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+    cases = [progress_on_request, closed_stdout, killed_new_target, killed_existing_target,
+             killed_while_it_waits_for_its_rate]
+    notes = []
+    if arguments.shim:
+        shim = os.path.abspath(arguments.shim)
+        cases += [lambda which, folder: killed_with_temporary_name(which, folder, shim),
+                  lambda which, folder: killed_dd(which, folder, shim)]
+    else:
+        notes.append("no --shim: no dd, and nothing without O_TMPFILE")
+    for case in cases:
         with tempfile.TemporaryDirectory() as folder:
             case(program, folder)
-    print("signals: as promised")
+    print("signals: as promised", *notes, sep="; ")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 #include "engine/dd.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <cerrno>
+#include <memory>
 #include <string>
 
 #include "tests/support/convert_fixture.h"
+#include "tests/support/fault_file.h"
 #include "tests/support/qcow2_builder.h"
 
 namespace imgconv {
@@ -82,6 +86,46 @@ TEST_CASE_METHOD(DdFixture, "Dd: a qcow2 input is read as the disk it shows", "[
   Bytes expected = pattern(8192, 8192);
   expected.resize(56 * kKiB);
   REQUIRE(is_equal(guest_bytes(storage, "out"), expected));
+}
+
+/// Runs with the nth write of the run failing.
+void require_failed_write(DdFixture& fixture, uint64_t n) {
+  FaultScript script;
+  script.fail_nth(FileOperation::kWrite, n, EIO);
+  fixture.storage.set_wrapper([&script](std::unique_ptr<BlockingFile> inner) {
+    return std::make_unique<FaultFile>(std::move(inner), script);
+  });
+  const Result<void> copied = fixture.run();
+  fixture.storage.set_wrapper({});
+  REQUIRE_THAT(copied, FailsWith(EIO, "writing to output"));
+}
+
+TEST_CASE_METHOD(DdFixture, "Dd: nothing is left of a new output that fails", "[engine]") {
+  SECTION("raw") { require_failed_write(*this, 2); }
+  SECTION("qcow2") {
+    options.output_format = "qcow2";
+    require_failed_write(*this, 6);
+  }
+  REQUIRE_FALSE(storage.exists("out"));
+}
+
+TEST_CASE_METHOD(DdFixture, "Dd: an existing raw output is emptied by the run that fails",
+                 "[engine]") {
+  storage.add("out", Bytes(kSectorSize));
+  require_failed_write(*this, 2);
+  REQUIRE(storage.bytes("out").empty());
+}
+
+TEST_CASE_METHOD(DdFixture, "Dd: an existing qcow2 output that fails is a disk of no size",
+                 "[engine]") {
+  storage.add("out", Bytes(kSectorSize));
+  options.output_format = "qcow2";
+  require_failed_write(*this, 6);
+  constexpr size_t kSizeField = 24;
+  const Bytes header = storage.bytes("out");
+  REQUIRE(header.size() > kSizeField + 8);
+  REQUIRE(std::all_of(header.begin() + kSizeField, header.begin() + kSizeField + 8,
+                      [](std::byte byte) { return byte == std::byte{0}; }));
 }
 
 }  // namespace
