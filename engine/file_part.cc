@@ -89,9 +89,6 @@ class BlockingPart final : public BlockingFile {
     ASSIGN_OR_RETURN(const FileStat stat, file_.stat());
     return bounds_.seen_from_inside(stat);
   }
-  void will_need(uint64_t host_offset, uint64_t length) override {
-    file_.will_need(bounds_.in_file(host_offset), bounds_.clamp(host_offset, length));
-  }
   /// Offsets in it would be others.
   int descriptor() const override { return -1; }
   const std::string& name() const override { return file_.name(); }

@@ -59,9 +59,6 @@ class BlockingGuard final : public BlockingFile {
     return file_.block_status(host_offset, length);
   }
   Result<FileStat> stat() override { return file_.stat(); }
-  void will_need(uint64_t host_offset, uint64_t length) override {
-    file_.will_need(host_offset, length);
-  }
   /// Nobody may write past the guard.
   int descriptor() const override { return -1; }
   const std::string& name() const override { return file_.name(); }

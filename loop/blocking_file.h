@@ -91,8 +91,6 @@ class BlockingFile {
   /// cannot tell reports data.
   virtual Result<FileExtent> block_status(uint64_t host_offset, uint64_t length) = 0;
   virtual Result<FileStat> stat() = 0;
-  /// Hint: the range will be read soon. Never fails.
-  virtual void will_need(uint64_t host_offset, uint64_t length) = 0;
   /// Descriptor for the ring and for copy offload; -1 where there is none.
   virtual int descriptor() const = 0;
   /// The name it was opened by, for messages and `info`.

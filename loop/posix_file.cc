@@ -267,11 +267,4 @@ Result<FileStat> PosixFile::stat() {
   return result;
 }
 
-void PosixFile::will_need(uint64_t host_offset, uint64_t length) {
-  // With O_DIRECT the page cache is not what will be read.
-  if (direct_ != nullptr || !check_file_range(host_offset, length)) return;
-  ::posix_fadvise(descriptor_.get(), static_cast<off_t>(host_offset), static_cast<off_t>(length),
-                  POSIX_FADV_WILLNEED);
-}
-
 }  // namespace imgconv

@@ -44,7 +44,6 @@ class PosixFile final : public BlockingFile {
   Result<void> allocate(uint64_t host_offset, uint64_t length) override;
   Result<FileExtent> block_status(uint64_t host_offset, uint64_t length) override;
   Result<FileStat> stat() override;
-  void will_need(uint64_t host_offset, uint64_t length) override;
   int descriptor() const override { return descriptor_.get(); }
   const std::string& name() const override { return name_; }
 

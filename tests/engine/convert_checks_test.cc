@@ -43,9 +43,6 @@ class ForgetfulFile final : public BlockingFile {
     return inner_->block_status(host_offset, length);
   }
   Result<FileStat> stat() override { return inner_->stat(); }
-  void will_need(uint64_t host_offset, uint64_t length) override {
-    inner_->will_need(host_offset, length);
-  }
   int descriptor() const override { return -1; }
   const std::string& name() const override { return inner_->name(); }
 

@@ -65,8 +65,4 @@ Result<FileStat> HookedFile::stat() {
   return inner_->stat();
 }
 
-void HookedFile::will_need(uint64_t host_offset, uint64_t length) {
-  inner_->will_need(host_offset, length);
-}
-
 }  // namespace imgconv::test

@@ -257,8 +257,6 @@ Result<FileExtent> MemFile::block_status(uint64_t host_offset, uint64_t length) 
 
 Result<FileStat> MemFile::stat() { return content_->stat(); }
 
-void MemFile::will_need(uint64_t, uint64_t) {}
-
 std::vector<std::byte> to_bytes(std::string_view text) {
   const auto bytes = std::as_bytes(std::span(text));
   return {bytes.begin(), bytes.end()};

@@ -89,7 +89,6 @@ class MemFile final : public BlockingFile {
   Result<void> allocate(uint64_t host_offset, uint64_t length) override;
   Result<FileExtent> block_status(uint64_t host_offset, uint64_t length) override;
   Result<FileStat> stat() override;
-  void will_need(uint64_t host_offset, uint64_t length) override;
   int descriptor() const override { return -1; }
   const std::string& name() const override { return name_; }
 
