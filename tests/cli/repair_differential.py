@@ -4,7 +4,7 @@
     IMGCONV_QEMU_IMG10=/path/to/qemu-img tests/cli/repair_differential.py --imgconv build/imgconv
         [--only NAME] [--long] [--verbose]
 
-For each kind of damage (damage.py), check -r leaks and check -r all, with --long plain checks and
+For each kind of damage (damage*.py), check -r leaks and check -r all, with --long plain checks and
 JSON too: copies of the image go through both programs. stdout, stderr and the exit status must
 be equal. Then both copies must look the same to the genuine tool: what check says (its exit status
 and its counters) and what a guest reads. Where we differ, and why, stands in BETTER. Exit status 77:
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 
+import damage_snapshots  # noqa: F401, adds its kinds to DAMAGES
 from damage import DAMAGES
 from damage_bases import Bases, Qcow2File
 

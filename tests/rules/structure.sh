@@ -29,7 +29,7 @@ wrong=$(grep -rnE 'std::atomic|memory_order|atomic_thread_fence' formats engine 
 while IFS= read -r file; do
   lines=$(wc -l <"$file")
   [ "$lines" -le 500 ] || complain "$file has $lines lines, more than 500"
-done < <(find loop formats engine cmd tests -name '*.h' -o -name '*.cc' | sort)
+done < <(find loop formats engine cmd tests -name '*.h' -o -name '*.cc' -o -name '*.py' | sort)
 for file in loop formats engine tests images; do
   lines=$(wc -l <"$file/README.md") || failed=1
   [ "$lines" -le 150 ] || complain "$file/README.md has $lines lines, more than 150"
