@@ -16,8 +16,10 @@ transcripts=$(cd "$root/tests/cli/cases" && printf '%s|' *.txt | sed 's/\.txt//g
 declare -A left_out=(
   # A cache mode that needs O_DIRECT is refused, in qemu-img's words.
   [direct]='amend|contract_1|contract_2|convert_images|names|samples'
+  # What a commit empties keeps its space in an external data file; zeros are written.
+  [fallocate]='commit|odd_names'
   # Holes are not known to be holes: map, measure and compare say so, as qemu-img does.
-  [seek]='compare|contract_2|contract_3|map|measure|names|samples')
+  [seek]='compare|contract_2|contract_3|map|measure|names|odd_names|samples')
 
 status=0
 for fault in "$@"; do
