@@ -213,8 +213,22 @@ Task<Result<void>> BitmapContent::spill(Allocator& allocator) {
   co_return ok();
 }
 
+Task<Result<void>> BitmapContent::move_cluster(uint64_t index, Allocator& allocator) {
+  CO_ASSIGN_OR_RETURN(Page* const page, co_await page_of(index));
+  CO_RETURN_IF_ERROR(co_await spill_page(index, *page, allocator));
+  pages_.erase(index);
+  co_return ok();
+}
+
 Task<Result<HostOffset>> BitmapContent::store(Allocator& allocator) {
-  CO_RETURN_IF_ERROR(co_await spill(allocator));
+  for (uint64_t index = 0; index < table_.size(); ++index) {
+    const auto page = pages_.find(index);
+    const bool is_dirty = page != pages_.end() && page->second.is_dirty;
+    const bool is_old = !is_new_[index] && !table_[index].is_all_zeros();
+    if (!is_dirty && !is_old) continue;
+    CO_RETURN_IF_ERROR(co_await move_cluster(index, allocator));
+  }
+  pages_.clear();
   std::vector<std::byte> bytes(table_.size() * kTableEntryBytes);
   for (size_t i = 0; i < table_.size(); ++i) {
     store_be(bytes.data() + i * kTableEntryBytes, table_[i].raw());

@@ -58,7 +58,8 @@ class BitmapContent {
   uint64_t loaded_bytes() const { return pages_.size() << geometry_.cluster_bits; }
   /// Writes changed clusters of bits to new places and forgets all that are in memory.
   Task<Result<void>> spill(Allocator& allocator);
-  /// spill(), then a new table; returns where it is.
+  /// All that is in the file, and what changed, at new places, then a new table; returns where it
+  /// is.
   Task<Result<HostOffset>> store(Allocator& allocator);
   uint32_t table_entries() const { return static_cast<uint32_t>(table_.size()); }
   /// Clusters of the file that store() has replaced. To be freed when nothing refers to them.
@@ -75,6 +76,7 @@ class BitmapContent {
 
   Task<Result<Page*>> page_of(uint64_t index);
   Task<Result<void>> spill_page(uint64_t index, Page& page, Allocator& allocator);
+  Task<Result<void>> move_cluster(uint64_t index, Allocator& allocator);
   void release_cluster(uint64_t index);
   void release_table();
   /// Bits of the cluster that belong to the disk.

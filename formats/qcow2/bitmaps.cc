@@ -177,7 +177,10 @@ Task<Result<void>> Bitmaps::store() {
 
 Task<Result<void>> Bitmaps::write_tables() {
   for (Bitmap& bitmap : bitmaps_) {
-    if (!bitmap.content || !bitmap.content->is_changed()) continue;
+    // Others move along, as in the original. What cannot be loaded stays where it is.
+    if (bitmap.info.is_in_use) continue;
+    const Result<BitmapContent*> loaded = co_await content_of(bitmap);
+    if (!loaded) continue;
     loaded_bytes_ -= bitmap.content->loaded_bytes();
     CO_ASSIGN_OR_RETURN(bitmap.info.table_offset,
                         co_await bitmap.content->store(writer_->allocator()));
