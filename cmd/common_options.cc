@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "cmd/object_option.h"
 #include "cmd/size_arg.h"
 #include "formats/options.h"
 #include "loop/try.h"
@@ -114,7 +113,7 @@ Result<bool> OpenOptions::accept(int key, const std::string& value) {
       image_opts = true;
       return true;
     case kObjectKey:
-      RETURN_IF_ERROR(check_object(value));
+      RETURN_IF_ERROR(objects.add(value));
       return true;
     default:
       return untrusted.accept(key, value);

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cmd/object_option.h"
 #include "cmd/option_parser.h"
 #include "cmd/report.h"
 #include "engine/open_image.h"
@@ -86,6 +87,7 @@ struct OpenOptions {
   bool force_share = false;
   CacheMode cache = CacheMode::kWriteback;
   UntrustedOptions untrusted;
+  SecretObjects objects;
 
   /// Takes one of -f, -U, --image-opts, --object, --untrusted, --limit. False: it is none of them.
   Result<bool> accept(int key, const std::string& value);

@@ -11,7 +11,6 @@
 #include "cmd/common_options.h"
 #include "cmd/console_messages.h"
 #include "cmd/help.h"
-#include "cmd/object_option.h"
 #include "cmd/output.h"
 #include "cmd/progress_bar.h"
 #include "engine/compare.h"
@@ -57,7 +56,7 @@ struct CompareArguments {
 
 Result<void> accept_option(CompareArguments& compare, int key, const std::string& value) {
   if (key == kObjectKey) {
-    const Result<void> checked = check_object(value);
+    const Result<void> checked = compare.open.objects.add(value);
     compare.has_bad_object = !checked;
     return checked;
   }

@@ -7,7 +7,6 @@
 
 #include "cmd/common_options.h"
 #include "cmd/console_messages.h"
-#include "cmd/object_option.h"
 #include "cmd/size_arg.h"
 #include "formats/options.h"
 #include "loop/try.h"
@@ -119,6 +118,7 @@ struct RawArguments {
   std::optional<std::string> target_format;
   bool no_sync = false;
   UntrustedOptions untrusted;
+  SecretObjects objects;
   std::string output = "human";
   bool has_sparse_size = false;
 };
@@ -236,7 +236,7 @@ Result<void> accept_value(RawArguments& raw, int key, const std::string& value) 
       raw.output = value;
       break;
     case kObjectKey:
-      return check_object(value);
+      return raw.objects.add(value);
   }
   return ok();
 }

@@ -9,7 +9,6 @@
 #include "cmd/console_messages.h"
 #include "cmd/creation_options_help.h"
 #include "cmd/help.h"
-#include "cmd/object_option.h"
 #include "cmd/output.h"
 #include "cmd/size_arg.h"
 #include "engine/create_image.h"
@@ -33,6 +32,7 @@ constexpr OptionDef kOptions[] = {
 
 struct CreateArguments {
   CreateRequest request;
+  SecretObjects objects;
   bool quiet = false;
 };
 
@@ -57,7 +57,7 @@ Result<void> accept_option(CreateArguments& create, int key, const std::string& 
       request.backing_unsafe = true;
       break;
     case kObjectKey:
-      return check_object(value);
+      return create.objects.add(value);
   }
   return ok();
 }

@@ -66,25 +66,30 @@ bool is_identifier(std::string_view id) {
   });
 }
 
-Result<void> check_base64(std::string_view text) {
+/// How many bytes the text stands for.
+Result<size_t> base64_length(std::string_view text) {
   constexpr std::string_view kValid =
       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\n";
-  if (text.find_first_not_of(kValid) == std::string_view::npos) return ok();
-  return Error(EINVAL, "Base64 data contains invalid characters");
+  if (text.find_first_not_of(kValid) != std::string_view::npos) {
+    return Error(EINVAL, "Base64 data contains invalid characters");
+  }
+  const auto digits = std::ranges::count_if(text, [](char c) { return c != '=' && c != '\n'; });
+  return static_cast<size_t>(digits) * 3 / 4;
 }
 
-Result<void> check_file(const std::string& name, bool is_base64) {
+Result<std::string> read_file(const std::string& name) {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(name.c_str(), "rbe"),
                                                              std::fclose);
   if (!file) {
     return Error(errno, fmt::format("Unable to read {0}: Failed to open file “{0}”: {1}", name,
                                     std::strerror(errno)));
   }
+  std::string content;
   std::array<char, 4096> buffer{};
   while (const size_t length = std::fread(buffer.data(), 1, buffer.size(), file.get())) {
-    if (is_base64) RETURN_IF_ERROR(check_base64(std::string_view(buffer.data(), length)));
+    content.append(buffer.data(), length);
   }
-  if (std::ferror(file.get()) == 0) return ok();
+  if (std::ferror(file.get()) == 0) return content;
   return Error(errno, fmt::format("Unable to read {0}: Error reading file “{0}”: {1}", name,
                                   std::strerror(errno)));
 }
@@ -112,34 +117,74 @@ Result<void> check_values(const Properties& secret) {
       .with_hint("Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.");
 }
 
-Result<void> check_secret(const Properties& secret) {
-  RETURN_IF_ERROR(check_values(secret));
-  const auto file = secret.find("file");
-  const auto data = secret.find("data");
-  const auto format = secret.find("format");
-  const bool is_base64 = format != secret.end() && *format->second == "base64";
-  if (file != secret.end() && data != secret.end()) {
-    return Error(EINVAL, "'file' and 'data' are mutually exclusive");
+std::optional<std::string_view> value_of(const Properties& secret, std::string_view key) {
+  const auto found = secret.find(key);
+  if (found == secret.end()) return std::nullopt;
+  return *found->second;
+}
+
+/// The bytes of the secret as it is given, encrypted or not.
+Result<size_t> stored_length(const Properties& secret) {
+  const std::optional<std::string_view> file = value_of(secret, "file");
+  const std::optional<std::string_view> data = value_of(secret, "data");
+  if (file && data) return Error(EINVAL, "'file' and 'data' are mutually exclusive");
+  if (!file && !data) return Error(EINVAL, "Either 'file' or 'data' must be provided");
+  std::string text(data.value_or(""));
+  if (file) {
+    ASSIGN_OR_RETURN(text, read_file(std::string(*file)));
   }
-  if (file != secret.end()) return check_file(*file->second, is_base64);
-  if (data == secret.end()) return Error(EINVAL, "Either 'file' or 'data' must be provided");
-  return is_base64 ? check_base64(*data->second) : ok();
+  if (value_of(secret, "format") != "base64") return text.size();
+  return base64_length(text);
+}
+
+/// Is an encrypted secret one that AES-256 could decrypt with this key?
+Result<void> check_encryption(const Properties& secret, size_t key_length, size_t length) {
+  constexpr size_t kKeyLength = 32;
+  constexpr size_t kBlockLength = 16;
+  if (key_length != kKeyLength) return Error(EINVAL, "Key should be 32 bytes in length");
+  const std::optional<std::string_view> iv = value_of(secret, "iv");
+  if (!iv) return Error(EINVAL, "IV is required to decrypt secret");
+  ASSIGN_OR_RETURN(const size_t iv_length, base64_length(*iv));
+  if (iv_length != kBlockLength) {
+    return Error(EINVAL, fmt::format("IV should be 16 bytes in length not {}", iv_length));
+  }
+  if (length % kBlockLength == 0) return ok();
+  return Error(EINVAL, fmt::format("Length {} must be a multiple of block size 16", length));
 }
 
 }  // namespace
 
-Result<void> check_object(const std::string& text) {
-  Properties properties;
+Result<void> SecretObjects::add(const std::string& text) {
+  Properties secret;
   if (text.starts_with('{')) {
-    ASSIGN_OR_RETURN(properties, parse_json(text));
+    ASSIGN_OR_RETURN(secret, parse_json(text));
   } else {
-    properties = parse_pieces(text);
+    secret = parse_pieces(text);
   }
-  const auto type = properties.find(kTypeKey);
-  if (type == properties.end()) return Error(EINVAL, "Parameter 'qom-type' is missing");
+  const auto type = secret.find(kTypeKey);
+  if (type == secret.end()) return Error(EINVAL, "Parameter 'qom-type' is missing");
   if (type->second != "secret") return no_such_type(type->second.value_or(""));
-  properties.erase(type);
-  return check_secret(properties);
+  secret.erase(type);
+  RETURN_IF_ERROR(check_values(secret));
+  const std::string id(*value_of(secret, "id"));
+  if (lengths_.contains(id)) {
+    return Error(EINVAL, fmt::format("attempt to add duplicate property '{}' to object (type "
+                                     "'container')",
+                                     id));
+  }
+  ASSIGN_OR_RETURN(const size_t length, stored_length(secret));
+  if (const std::optional<std::string_view> key_id = value_of(secret, "keyid")) {
+    const auto key = lengths_.find(*key_id);
+    if (*key_id == id) {
+      return Error(EINVAL, fmt::format("Secret with id '{}' has no data", id));
+    }
+    if (key == lengths_.end()) {
+      return Error(EINVAL, fmt::format("No secret with id '{}'", *key_id));
+    }
+    RETURN_IF_ERROR(check_encryption(secret, key->second, length));
+  }
+  lengths_.emplace(id, length);
+  return ok();
 }
 
 }  // namespace imgconv

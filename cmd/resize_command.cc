@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cmd/common_options.h"
 #include "cmd/console_messages.h"
@@ -107,25 +108,42 @@ Result<int> resize_file(const Report& report, const ResizeArguments& resize,
   return 0;
 }
 
-Result<int> run_resize(const Report& report, std::span<char*> argv) {
-  // The last word is the size, which may begin with a minus sign: getopt must not see it.
-  std::string size;
-  const bool may_be_size = argv.size() > 2 || (argv.size() == 2 && argv[1][0] != '-');
-  if (may_be_size) {
-    size = argv.back();
-    argv = argv.first(argv.size() - 1);
+bool looks_like_size(std::string_view word) {
+  if (word.starts_with('+') || word.starts_with('-')) word.remove_prefix(1);
+  return !word.empty() && word.front() >= '0' && word.front() <= '9';
+}
+
+/// Takes the size out of the words. It may begin with a minus sign, so getopt must not see it: the
+/// last word, unless options stand behind it, as Debian's build allows.
+std::string take_size(std::vector<char*>& words) {
+  size_t place = words.size() - 1;
+  if (place == 0 || (place == 1 && words[1][0] == '-')) return {};
+  if (!looks_like_size(words[place])) {
+    for (size_t i = place; i > 1; --i) {
+      if (!looks_like_size(words[i])) continue;
+      place = i;
+      break;
+    }
   }
+  std::string size = words[place];
+  words.erase(words.begin() + static_cast<ptrdiff_t>(place));
+  return size;
+}
+
+Result<int> run_resize(const Report& report, std::span<char*> argv) {
+  std::vector<char*> words(argv.begin(), argv.end());
+  const std::string size = take_size(words);
   ResizeArguments resize;
   ASSIGN_OR_RETURN(
       const Arguments arguments,
-      parse_arguments(report, kOptions, argv, [&resize](int key, const std::string& value) {
+      parse_arguments(report, kOptions, words, [&resize](int key, const std::string& value) {
         return accept_option(resize, key, value);
       }));
   if (arguments.wants_help) {
     print_command_help(report, kResizeCommand);
     return 0;
   }
-  if (arguments.operands.empty() && argv.size() < 2)
+  if (arguments.operands.empty() && words.size() < 2)
     return report.usage_error("Not enough arguments");
   if (arguments.operands.size() != 1) {
     return report.usage_error("Expecting image file name and size");

@@ -66,6 +66,11 @@ Result<FileKind> kind_of(int descriptor, const std::string& name) {
   return Error(EINVAL, fmt::format("'file' driver requires '{}' to be a regular file", name));
 }
 
+bool is_character_device(int descriptor) {
+  struct stat status {};
+  return ::fstat(descriptor, &status) == 0 && S_ISCHR(status.st_mode);
+}
+
 std::optional<struct stat> stat_of(const std::string& name) {
   struct stat status {};
   if (::stat(name.c_str(), &status) < 0) return std::nullopt;
@@ -107,6 +112,9 @@ Result<std::unique_ptr<File>> PosixStorage::create(const std::string& name, Cach
                    open_named("create", name, O_CREAT | O_RDWR | cache_flags(cache)));
   const Result<FileKind> kind = kind_of(descriptor.get(), name);
   // As the original says it, which tries before it looks.
+  if (!kind && is_character_device(descriptor.get())) {
+    return Error(EINVAL, "Cannot grow device files");
+  }
   if (!kind) return Error::from_errno(EINVAL, "Could not resize file");
   // Before the truncation: whoever uses the file must not lose it to our mistake.
   RETURN_IF_ERROR(lock_image_file(descriptor.get(), name, LockMode::kCreate));
