@@ -60,7 +60,7 @@ Result<void> accept_option(MapArguments& map, int key, const std::string& value)
 
 Result<void> print_map(Runtime& runtime, ImageChain& chain, const MapArguments& map,
                        OutputFormat format) {
-  MapPrinter printer(format, map.start_offset);
+  MapPrinter printer(format, map.start_offset, chain);
   const uint64_t size = chain.virtual_size();
   uint64_t offset = map.start_offset;
   // Both addends are below 2^63, so the sum does not wrap.

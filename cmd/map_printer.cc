@@ -37,7 +37,8 @@ bool can_merge(const MapEntry& entry, const MapEntry& next) {
   return !entry.host_offset || *entry.host_offset + entry.length == *next.host_offset;
 }
 
-MapPrinter::MapPrinter(OutputFormat format, uint64_t start_offset) : format_(format) {
+MapPrinter::MapPrinter(OutputFormat format, uint64_t start_offset, const ImageChain& chain)
+    : format_(format), chain_(chain) {
   current_.start = start_offset;
   if (format_ == OutputFormat::kHuman) {
     print_out("{:<16}{:<16}{:<16}{}\n", "Offset", "Length", "Mapped to", "File");
@@ -62,6 +63,13 @@ Result<void> MapPrinter::finish() {
   return ok();
 }
 
+const std::string& MapPrinter::file_name(const MapEntry& entry) const {
+  const Layer& layer = chain_.layers()[entry.depth];
+  const bool is_image_file = entry.file == &layer.image->file();
+  if (!is_image_file || layer.nodes_below.empty()) return entry.file->name();
+  return layer.nodes_below.back().name;
+}
+
 Result<void> MapPrinter::print_current(bool is_last) {
   const MapEntry& entry = current_;
   if (format_ == OutputFormat::kJson) {
@@ -80,7 +88,7 @@ Result<void> MapPrinter::print_current(bool is_last) {
   }
   // %#x, unlike fmt's {:#x}, prints zero as "0".
   print_text(fmt::sprintf("%#-16x%#-16x%#-16x%s\n", entry.start, entry.length, *entry.host_offset,
-                          entry.file->name()));
+                          file_name(entry)));
   return ok();
 }
 

@@ -23,7 +23,7 @@ struct MapEntry {
   bool is_data = false;
   bool is_compressed = false;
   std::optional<uint64_t> host_offset;
-  /// Null without host offset. Its name is printed.
+  /// Null without host offset.
   File* file = nullptr;
 };
 
@@ -34,8 +34,9 @@ bool can_merge(const MapEntry& entry, const MapEntry& next);
 
 class MapPrinter {
  public:
-  /// Prints what comes before the first entry. `start_offset`: where the map begins.
-  MapPrinter(OutputFormat format, uint64_t start_offset);
+  /// Prints what comes before the first entry. `start_offset`: where the map begins. `chain`, of
+  /// which the entries are, must outlive this.
+  MapPrinter(OutputFormat format, uint64_t start_offset, const ImageChain& chain);
 
   /// Entries in ascending order. "File contains external, encrypted or compressed clusters."
   Result<void> add(const MapEntry& entry);
@@ -44,8 +45,12 @@ class MapPrinter {
 
  private:
   Result<void> print_current(bool is_last);
+  /// What holds the entry's data: the file, or the topmost of the nodes that show a part of it,
+  /// where its host offset counts from.
+  const std::string& file_name(const MapEntry& entry) const;
 
   OutputFormat format_;
+  const ImageChain& chain_;
   MapEntry current_;
 };
 

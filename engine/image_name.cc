@@ -3,57 +3,30 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
+#include <limits>
 #include <utility>
 
 #include "engine/json_string.h"
 #include "formats/options.h"
 #include "formats/registry.h"
 #include "loop/try.h"
+#include "loop/units.h"
 
 namespace imgconv {
 namespace {
 
 constexpr std::string_view kJsonPrefix = "json:";
+/// The original's, where no size is given.
+constexpr uint64_t kNullFileBytes = kGiB;
+/// Offsets of a file are signed.
+constexpr uint64_t kMaxNullFileBytes =
+    std::numeric_limits<int64_t>::max() / kSectorSize * kSectorSize;
 
-/// Options of every block node that change naming or permissions but not the bytes.
-constexpr std::array<std::string_view, 4> kNeutralOptions = {
-    "node-name",
-    "read-only",
-    "auto-read-only",
-    "force-share",
-};
 /// More than anybody has use for: a hostile backing name must not make a tower of them.
 constexpr unsigned kMaxRawNodes = 8;
-/// Tuning of the original's qcow2 driver, without a meaning here.
-constexpr std::array<std::string_view, 12> kQcow2Tuning = {
-    "lazy-refcounts",       "l2-cache-size",        "l2-cache-entry-size",
-    "refcount-cache-size",  "cache-size",           "overlap-check",
-    "cache-clean-interval", "pass-discard-request", "pass-discard-snapshot",
-    "discard-no-unref",     "pass-discard-other",   "overlap-check.template",
-};
-constexpr std::array<std::string_view, 4> kFileTuning = {
-    "aio-max-batch",
-    "drop-cache",
-    "x-check-cache-dropped",
-    "pr-manager",
-};
-
-template <size_t kCount>
-bool contains(const std::array<std::string_view, kCount>& names, std::string_view name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
 
 bool is_file_protocol(std::string_view name) { return name == "file" || name == "host_device"; }
-
-std::optional<std::string> take(NameOptions& options, std::string_view key) {
-  const auto found = options.find(key);
-  if (found == options.end()) return std::nullopt;
-  std::string value = found->second.text.value_or("");
-  options.erase(found);
-  return value;
-}
 
 /// Removes the options under "PREFIX." and returns them without it.
 NameOptions take_group(NameOptions& options, std::string_view prefix) {
@@ -65,43 +38,6 @@ NameOptions take_group(NameOptions& options, std::string_view prefix) {
     next = options.erase(next);
   }
   return group;
-}
-
-/// Null is as good as not given.
-Result<std::optional<bool>> take_optional_switch(NameOptions& options, std::string_view key) {
-  const auto found = options.find(key);
-  if (found == options.end()) return std::nullopt;
-  const std::optional<std::string> value = std::move(found->second.text);
-  options.erase(found);
-  if (!value) return std::nullopt;
-  if (*value == "off" || *value == "no" || *value == "false" || *value == "n") return false;
-  if (*value == "on" || *value == "yes" || *value == "true" || *value == "y") return true;
-  return Error(EINVAL, fmt::format("Parameter '{}' expects 'on' or 'off'", key));
-}
-
-Result<bool> take_switch(NameOptions& options, std::string_view key) {
-  ASSIGN_OR_RETURN(const std::optional<bool> value, take_optional_switch(options, key));
-  return value.value_or(false);
-}
-
-Result<CacheOverride> take_cache(NameOptions& options) {
-  CacheOverride cache;
-  ASSIGN_OR_RETURN(cache.direct, take_optional_switch(options, "cache.direct"));
-  ASSIGN_OR_RETURN(cache.no_flush, take_optional_switch(options, "cache.no-flush"));
-  return cache;
-}
-
-/// How a guest's discards and zeros are stored: no guest runs here, so only the spelling counts.
-Result<void> take_guest_options(NameOptions& options) {
-  constexpr std::array<std::string_view, 4> kDiscards = {"ignore", "off", "unmap", "on"};
-  constexpr std::array<std::string_view, 3> kDetections = {"off", "on", "unmap"};
-  const std::optional<std::string> discard = take(options, "discard");
-  if (discard && !contains(kDiscards, *discard)) return Error(EINVAL, "Invalid discard option");
-  const std::optional<std::string> detection = take(options, "detect-zeroes");
-  if (detection && !contains(kDetections, *detection)) {
-    return Error(EINVAL, fmt::format("invalid parameter value: {}", *detection));
-  }
-  return ok();
 }
 
 /// `json` becomes the value as JSON. Null is as good as not given.
@@ -149,69 +85,102 @@ bool is_all_of_it(const RawNode& node) {
   return node.offset_json.empty() && node.size_json.empty();
 }
 
-/// Images and files refer to each other by name only: there are no nodes to refer to.
-Error unknown_node(std::string_view reference) {
-  return Error(EINVAL, fmt::format("Cannot find device='{0}' nor node-name='{0}'", reference));
-}
-
 Error missing_file_name() { return Error(EINVAL, "The 'file' block driver requires a file name"); }
 
+/// What every node has, for a file or for what lies on top of it.
+Result<void> take_file_facts(FileSpec& file, NameOptions& options) {
+  ASSIGN_OR_RETURN(const NodeFacts facts, take_node_facts(options));
+  if (!file.cache.direct) file.cache.direct = facts.cache.direct;
+  if (!file.cache.no_flush) file.cache.no_flush = facts.cache.no_flush;
+  file.is_read_only = file.is_read_only || facts.is_read_only;
+  file.is_writable = file.is_writable || facts.is_writable;
+  file.force_share = file.force_share || facts.force_share;
+  return ok();
+}
+
+FileSpec null_file_of(const std::string& driver) {
+  FileSpec file;
+  file.path = driver + "://";
+  file.null_file_bytes = kNullFileBytes;
+  return file;
+}
+
+Result<FileSpec> take_null_file(const std::string& driver, NameOptions options) {
+  FileSpec file = null_file_of(driver);
+  std::string json;
+  ASSIGN_OR_RETURN(const std::optional<uint64_t> size, take_size(options, "size", json));
+  file.null_file_bytes = size.value_or(kNullFileBytes);
+  if (*file.null_file_bytes > kMaxNullFileBytes) return Error(EINVAL, "Image is too big");
+  RETURN_IF_ERROR(take_null_tuning(options));
+  RETURN_IF_ERROR(take_file_facts(file, options));
+  if (options.empty()) return file;
+  return Error(EINVAL, fmt::format("Block protocol '{}' doesn't support the option '{}'", driver,
+                                   options.begin()->first));
+}
+
 Result<FileSpec> take_file(NameOptions options) {
-  const std::optional<std::string> driver = take(options, "driver");
+  const std::optional<std::string> driver = take_text(options, "driver");
+  if (driver && is_null_driver(*driver)) return take_null_file(*driver, std::move(options));
+  const std::optional<std::string> filename = take_text(options, "filename");
+  if (driver && find_driver(*driver) != nullptr) return missing_file_node();
   if (driver && !is_file_protocol(*driver)) {
     return Error(EINVAL, fmt::format("Unknown driver '{}'", *driver));
   }
-  const std::optional<std::string> filename = take(options, "filename");
+  if (!driver && !filename) return Error(EINVAL, "Must specify either driver or file");
   if (!filename || filename->empty()) return missing_file_name();
   FileSpec file;
   // As it is: what looks like a protocol is none here.
   file.path = *filename;
-  const std::optional<std::string> locking = take(options, "locking");
+  const std::optional<std::string> locking = take_text(options, "locking");
   if (locking && *locking != "on" && *locking != "off" && *locking != "auto") {
-    return Error(EINVAL, fmt::format("Parameter 'locking' does not accept value '{}'", *locking));
+    return Error(EINVAL, fmt::format("invalid parameter value: {}", *locking));
   }
   file.is_unlocked = locking == "off";
-  ASSIGN_OR_RETURN(file.is_read_only, take_switch(options, "read-only"));
-  const std::optional<std::string> aio = take(options, "aio");
+  const std::optional<std::string> aio = take_text(options, "aio");
   if (aio && *aio != "threads" && *aio != "native" && *aio != "io_uring") {
     return Error(EINVAL, fmt::format("invalid parameter value: {}", *aio));
   }
   file.is_native_aio = aio == "native";
-  ASSIGN_OR_RETURN(file.cache, take_cache(options));
-  RETURN_IF_ERROR(take_guest_options(options));
-  for (const auto& [name, value] : options) {
-    if (contains(kNeutralOptions, name) || contains(kFileTuning, name)) continue;
-    return Error(EINVAL,
-                 fmt::format("Block protocol 'file' doesn't support the option '{}'", name));
-  }
-  return file;
+  RETURN_IF_ERROR(take_file_facts(file, options));
+  RETURN_IF_ERROR(take_file_tuning(options));
+  if (options.empty()) return file;
+  return Error(EINVAL, fmt::format("Block protocol 'file' doesn't support the option '{}'",
+                                   options.begin()->first));
 }
 
-Result<ImageSpec> spec_of_options(NameOptions options, bool is_backing);
+Result<ImageSpec> spec_of_options(NameOptions options, bool is_backing, NameWarnings& warnings);
 
-Result<void> take_backing(ImageSpec& spec, NameOptions& options) {
+NameOptions with_driver(NameOptions options, const std::string& driver) {
+  options["driver"] = {driver, false};
+  return options;
+}
+
+Result<void> take_backing(ImageSpec& spec, NameOptions& options, NameWarnings& warnings) {
   NameOptions group = take_group(options, "backing");
   const auto found = options.find("backing");
   if (found != options.end()) {
     const std::optional<std::string> reference = std::move(found->second.text);
     options.erase(found);
     if (reference && !reference->empty()) {
-      return unknown_node(*reference).within("Could not open backing file");
+      spec.backing_reference = *reference;
+      return ok();
     }
     if (reference) {
-      spec.warnings.push_back(
-          "Use of \"backing\": \"\" is deprecated; use \"backing\": null instead");
+      warnings.push_back("Use of \"backing\": \"\" is deprecated; use \"backing\": null instead");
     }
     spec.backing_source = ImageSpec::Backing::kNone;
     return ok();
   }
   if (group.empty()) return ok();
-  Result<ImageSpec> backing = spec_of_options(std::move(group), true);
+  Result<ImageSpec> backing = spec_of_options(std::move(group), true, warnings);
   if (!backing) return std::move(backing).error().within("Could not open backing file");
   spec.backing_source = ImageSpec::Backing::kOverride;
   spec.backing = std::make_unique<ImageSpec>(std::move(*backing));
   return ok();
 }
+
+/// What lies below another node is discarded, unless it says otherwise.
+void let_discard(NameOptions& node) { node.try_emplace("discard", NameValue{"unmap", false}); }
 
 /// A file, or a raw image of one.
 Result<FileSpec> take_file_node(NameOptions options, unsigned depth = 0) {
@@ -220,35 +189,37 @@ Result<FileSpec> take_file_node(NameOptions options, unsigned depth = 0) {
   if (depth == kMaxRawNodes) return Error(EINVAL, "Too many drivers 'raw' on top of each other");
   NameOptions group = take_group(options, "file");
   options.erase("driver");
-  if (group.empty()) return Error(EINVAL, "A block device must be specified for \"file\"");
+  if (group.empty()) return missing_file_node();
   RawNode node;
   RETURN_IF_ERROR(take_part(node, options));
-  ASSIGN_OR_RETURN(const CacheOverride cache, take_cache(options));
-  RETURN_IF_ERROR(take_guest_options(options));
-  ASSIGN_OR_RETURN(const bool is_read_only, take_switch(options, "read-only"));
-  for (const auto& [name, value] : options) {
-    if (contains(kNeutralOptions, name)) continue;
-    return Error(EINVAL, fmt::format("Block format 'raw' does not support the option '{}'", name));
-  }
+  let_discard(group);
   ASSIGN_OR_RETURN(FileSpec file, take_file_node(std::move(group), depth + 1));
-  if (!file.cache.direct) file.cache.direct = cache.direct;
-  if (!file.cache.no_flush) file.cache.no_flush = cache.no_flush;
-  if (is_read_only) file.is_read_only = true;
+  RETURN_IF_ERROR(take_file_facts(file, options));
+  if (!options.empty()) {
+    return Error(EINVAL, fmt::format("Block format 'raw' does not support the option '{}'",
+                                     options.begin()->first));
+  }
   file.raw_nodes.push_back(std::move(node));
   return file;
 }
 
 Result<void> take_files(ImageSpec& spec, NameOptions& options, bool is_backing) {
   for (const std::string_view role : {"file", "data-file"}) {
-    const std::optional<std::string> reference = take(options, role);
-    if (reference) return unknown_node(*reference);
+    const std::optional<std::string> reference = take_text(options, role);
+    if (!reference) continue;
+    if (take_group(options, role).empty()) return unknown_node(*reference);
+    return Error(EINVAL,
+                 "Cannot reference an existing block device with additional options or a new "
+                 "filename");
   }
   NameOptions data_file = take_group(options, "data-file");
   if (!data_file.empty()) {
+    let_discard(data_file);
     ASSIGN_OR_RETURN(spec.data_file, take_file_node(std::move(data_file)));
   }
   NameOptions file = take_group(options, "file");
   if (!file.empty()) {
+    let_discard(file);
     ASSIGN_OR_RETURN(spec.file, take_file_node(std::move(file)));
     return ok();
   }
@@ -257,37 +228,40 @@ Result<void> take_files(ImageSpec& spec, NameOptions& options, bool is_backing) 
   if (!is_file_protocol(spec.format) && find_driver(spec.format) == nullptr) {
     return Error(EINVAL, fmt::format("Unknown driver '{}'", spec.format));
   }
-  return Error(EINVAL, "A block device must be specified for \"file\"");
+  return missing_file_node();
 }
 
-Result<ImageSpec> spec_of_options(NameOptions options, bool is_backing) {
+Result<ImageSpec> spec_of_options(NameOptions options, bool is_backing, NameWarnings& warnings) {
   ImageSpec spec;
-  spec.format = take(options, "driver").value_or("");
-  ASSIGN_OR_RETURN(spec.force_share, take_switch(options, "force-share"));
-  ASSIGN_OR_RETURN(spec.is_read_only, take_switch(options, "read-only"));
-  if (is_file_protocol(spec.format)) {
-    ASSIGN_OR_RETURN(spec.file, take_file(std::move(options)));
+  spec.format = take_text(options, "driver").value_or("");
+  RETURN_IF_ERROR(take_backing(spec, options, warnings));
+  if (is_file_protocol(spec.format) || is_null_driver(spec.format)) {
+    ASSIGN_OR_RETURN(spec.file, take_file(with_driver(std::move(options), spec.format)));
+    spec.is_read_only = spec.file->is_read_only;
+    spec.is_writable = spec.file->is_writable;
+    spec.force_share = spec.file->force_share;
     return spec;
   }
-  ASSIGN_OR_RETURN(spec.cache, take_cache(options));
-  RETURN_IF_ERROR(take_guest_options(options));
   RETURN_IF_ERROR(take_files(spec, options, is_backing));
-  if (spec.file && spec.file->is_read_only) spec.is_read_only = true;
-  RETURN_IF_ERROR(take_backing(spec, options));
+  ASSIGN_OR_RETURN(const NodeFacts facts, take_node_facts(options));
+  spec.cache = facts.cache;
+  spec.force_share = facts.force_share;
+  spec.is_read_only = facts.is_read_only || (spec.file && spec.file->is_read_only);
+  spec.is_writable = facts.is_writable;
   spec.format_options = std::move(options);
   return spec;
 }
 
 }  // namespace
 
-CacheMode CacheOverride::applied_to(CacheMode mode) const {
-  if (!direct && !no_flush) return mode;
-  const bool is_sync = mode == CacheMode::kWritethrough || mode == CacheMode::kDirectsync;
-  const bool was_direct = mode == CacheMode::kNone || mode == CacheMode::kDirectsync;
-  if (direct.value_or(was_direct)) return is_sync ? CacheMode::kDirectsync : CacheMode::kNone;
-  if (no_flush.value_or(mode == CacheMode::kUnsafe)) return CacheMode::kUnsafe;
-  return is_sync ? CacheMode::kWritethrough : CacheMode::kWriteback;
+// Images and files refer to each other by name only: there are no nodes to refer to.
+Error unknown_node(std::string_view reference) {
+  return Error(EINVAL, fmt::format("Cannot find device='{0}' nor node-name='{0}'", reference));
 }
+
+Error missing_file_node() { return Error(EINVAL, "A block device must be specified for \"file\""); }
+
+bool is_null_driver(std::string_view name) { return name == "null-co" || name == "null-aio"; }
 
 bool has_protocol(std::string_view name) {
   const size_t found = name.find_first_of(":/");
@@ -314,21 +288,33 @@ Result<std::string> path_to_create(const std::string& name) {
   return path_of_name(name);
 }
 
-Result<ImageSpec> parse_image_name(const std::string& name) {
+Result<ImageSpec> parse_image_name(const std::string& name, const std::string& format,
+                                   NameWarnings& warnings) {
   if (name.starts_with(kJsonPrefix)) {
     ASSIGN_OR_RETURN(NameOptions options,
                      parse_json_options(std::string_view(name).substr(kJsonPrefix.size())));
-    return spec_of_options(std::move(options), false);
+    if (!format.empty()) options = with_driver(std::move(options), format);
+    return spec_of_options(std::move(options), false, warnings);
   }
   ImageSpec spec;
   FileSpec file;
-  ASSIGN_OR_RETURN(file.path, path_of_name(name));
+  const std::string protocol = has_protocol(name) ? name.substr(0, name.find(':')) : format;
+  if (is_null_driver(protocol)) {
+    file = null_file_of(protocol);
+    if (name != file.path) {
+      return Error(EINVAL,
+                   fmt::format("The only allowed filename for this driver is '{}'", file.path));
+    }
+  } else {
+    ASSIGN_OR_RETURN(file.path, path_of_name(name));
+  }
   spec.file = std::move(file);
+  spec.format = format;
   return spec;
 }
 
-Result<ImageSpec> parse_image_spec_options(std::string_view text) {
-  return spec_of_options(parse_image_opts(text), false);
+Result<ImageSpec> parse_image_spec_options(std::string_view text, NameWarnings& warnings) {
+  return spec_of_options(parse_image_opts(text, warnings), false, warnings);
 }
 
 Result<void> apply_format_options(ImageSpec& spec, std::string_view format) {
@@ -336,13 +322,10 @@ Result<void> apply_format_options(ImageSpec& spec, std::string_view format) {
   if (format == "raw" && (options.contains("offset") || options.contains("size"))) {
     RETURN_IF_ERROR(take_part(spec.raw, options));
   }
-  for (const auto& [name, value] : options) {
-    if (contains(kNeutralOptions, name)) continue;
-    if (format == "qcow2" && contains(kQcow2Tuning, name)) continue;
-    return Error(EINVAL,
-                 fmt::format("Block format '{}' does not support the option '{}'", format, name));
-  }
-  return ok();
+  RETURN_IF_ERROR(take_format_tuning(options, format));
+  if (options.empty()) return ok();
+  return Error(EINVAL, fmt::format("Block format '{}' does not support the option '{}'", format,
+                                   options.begin()->first));
 }
 
 std::string display_name(const ImageSpec& spec) {

@@ -88,6 +88,7 @@ class Flattener final : public nlohmann::json_sax<Json> {
   }
 
   const std::string& syntax_error() const { return syntax_error_; }
+  bool is_object() const { return is_object_; }
   NameOptions take() { return std::move(options_); }
 
  private:
@@ -104,17 +105,17 @@ class Flattener final : public nlohmann::json_sax<Json> {
     return level.key;
   }
   bool add(NameValue value) {
-    if (levels_.empty()) return false;
+    if (levels_.empty()) return true;
     options_[next_key()] = std::move(value);
     return true;
   }
   bool enter(bool is_array) {
-    if (levels_.empty()) {
-      levels_.emplace_back();
-      return !is_array;
-    }
     Level level;
-    level.prefix = next_key() + ".";
+    if (levels_.empty()) {
+      is_object_ = !is_array;
+    } else {
+      level.prefix = next_key() + ".";
+    }
     level.is_array = is_array;
     levels_.push_back(std::move(level));
     return true;
@@ -126,8 +127,20 @@ class Flattener final : public nlohmann::json_sax<Json> {
 
   NameOptions options_;
   std::vector<Level> levels_;
+  bool is_object_ = false;
   std::string syntax_error_;
 };
+
+/// "read-only" or "noread-only".
+std::pair<std::string, std::string> short_form(const std::string& piece, NameWarnings& warnings) {
+  const bool is_off = piece.starts_with("no");
+  std::pair<std::string, std::string> option(is_off ? piece.substr(2) : piece,
+                                             is_off ? "off" : "on");
+  warnings.push_back(
+      fmt::format("short-form boolean option '{}' deprecated\nPlease use {}={} instead", piece,
+                  option.first, option.second));
+  return option;
+}
 
 }  // namespace
 
@@ -137,14 +150,14 @@ Result<NameOptions> parse_json_options(std::string_view text) {
     return Error(EINVAL, "Expecting a JSON value").within(kContext);
   }
   Flattener flattener;
-  if (Json::sax_parse(with_double_quotes(text), &flattener)) return flattener.take();
-  if (!flattener.syntax_error().empty()) {
+  if (!Json::sax_parse(with_double_quotes(text), &flattener)) {
     return Error(EINVAL, flattener.syntax_error()).within(kContext);
   }
+  if (flattener.is_object()) return flattener.take();
   return Error(EINVAL, "Invalid JSON object given");
 }
 
-NameOptions parse_image_opts(std::string_view text) {
+NameOptions parse_image_opts(std::string_view text, NameWarnings& warnings) {
   NameOptions options;
   size_t position = 0;
   while (position < text.size()) {
@@ -164,7 +177,8 @@ NameOptions parse_image_opts(std::string_view text) {
     } else if (is_first) {
       options["file"] = {std::move(piece), false};
     } else {
-      options[std::move(piece)] = {"on", false};
+      const auto [name, value] = short_form(piece, warnings);
+      options[name] = {value, false};
     }
   }
   return options;

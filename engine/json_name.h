@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "loop/result.h"
 
@@ -23,6 +24,9 @@ struct NameValue {
   bool operator==(const NameValue&) const = default;
 };
 
+/// What is deprecated in a name. To be told before anything is opened, also if the name is refused.
+using NameWarnings = std::vector<std::string>;
+
 /// By dotted key.
 using NameOptions = std::map<std::string, NameValue, std::less<>>;
 
@@ -30,7 +34,8 @@ using NameOptions = std::map<std::string, NameValue, std::less<>>;
 Result<NameOptions> parse_json_options(std::string_view text);
 
 /// "driver=qcow2,file.filename=a,,b": ",," is a comma; a first piece without "=" is the value of
-/// `file`, a later one means on.
-NameOptions parse_image_opts(std::string_view text);
+/// `file`, a later one means on, or off when it begins with "no", which `warnings` says is
+/// deprecated.
+NameOptions parse_image_opts(std::string_view text, NameWarnings& warnings);
 
 }  // namespace imgconv

@@ -10,6 +10,7 @@
 
 #include "engine/file_part.h"
 #include "engine/image_name.h"
+#include "engine/null_file.h"
 #include "engine/probed_raw_file.h"
 #include "engine/untrusted.h"
 #include "formats/driver.h"
@@ -38,19 +39,32 @@ struct OpenMode {
 };
 
 Result<const BlockDriver*> driver_of_format(std::string_view format) {
-  const BlockDriver* driver =
-      find_driver(format == "file" || format == "host_device" ? "raw" : format);
+  const bool is_protocol = format == "file" || format == "host_device" || is_null_driver(format);
+  const BlockDriver* driver = find_driver(is_protocol ? "raw" : format);
   if (driver == nullptr) return Error(EINVAL, fmt::format("Unknown driver '{}'", format));
   return driver;
 }
 
-Result<ImageSpec> spec_of_request(const ImageRequest& request) {
+/// -U beside an option string that says otherwise.
+Result<void> check_force_share(const ImageRequest& request) {
+  if (!request.force_share || !request.image_opts) return ok();
+  NameWarnings warnings;
+  const NameOptions options = parse_image_opts(request.name, warnings);
+  const auto given = options.find("force-share");
+  if (given == options.end() || given->second.text == "on") return ok();
+  return Error(EINVAL, "--force-share/-U conflicts with image options");
+}
+
+Result<ImageSpec> spec_of_request(const ImageRequest& request, NameWarnings& warnings) {
   if (request.untrusted) RETURN_IF_ERROR(check_untrusted_request(request));
-  ASSIGN_OR_RETURN(ImageSpec spec, request.image_opts ? parse_image_spec_options(request.name)
-                                                      : parse_image_name(request.name));
-  if (!request.format.empty()) spec.format = request.format;
+  ASSIGN_OR_RETURN(ImageSpec spec, request.image_opts
+                                       ? parse_image_spec_options(request.name, warnings)
+                                       : parse_image_name(request.name, request.format, warnings));
   if (!spec.format.empty()) RETURN_IF_ERROR(driver_of_format(spec.format));
-  if (request.writable && (request.force_share || spec.force_share)) {
+  const bool is_shared = request.force_share || spec.force_share;
+  const FileSpec& file = *spec.file;
+  if ((is_shared && (request.writable || spec.is_writable || file.is_writable)) ||
+      (file.force_share && (request.writable || file.is_writable))) {
     return Error(EINVAL, "force-share=on can only be used with read-only images");
   }
   if (request.writable && spec.is_read_only) return Error(EACCES, "Block node is read-only");
@@ -72,11 +86,17 @@ Result<std::unique_ptr<File>> apply_raw_nodes(std::unique_ptr<File> file, const 
   return file;
 }
 
+Result<std::unique_ptr<File>> open_file(Storage& storage, const FileSpec& spec,
+                                        const OpenFileOptions& options) {
+  if (spec.null_file_bytes) return make_null_file(spec.path, *spec.null_file_bytes);
+  return storage.open(spec.path, options);
+}
+
 /// Which locks to take depends on the format, so probing takes none, as the original's does.
 Task<Result<const BlockDriver*>> probe(Storage& storage, const FileSpec& spec,
                                        OpenFileOptions options) {
   options.lock = LockMode::kNone;
-  CO_ASSIGN_OR_RETURN(std::unique_ptr<File> file, storage.open(spec.path, options));
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<File> file, open_file(storage, spec, options));
   std::vector<NodeBelow> nodes;
   CO_ASSIGN_OR_RETURN(file, apply_raw_nodes(std::move(file), spec, nodes));
   std::array<std::byte, kSectorSize> head{};
@@ -147,8 +167,8 @@ OpenImageOptions driver_options(Storage& storage, const ImageSpec& spec, const O
     file_options.writable = writable;
     file_options.cache = cache;
     file_options.lock = writable ? writing : reading;
-    ASSIGN_OR_RETURN(std::unique_ptr<File> file, storage.open(path, file_options));
-    if (!override) return file;
+    if (!override) return storage.open(path, file_options);
+    ASSIGN_OR_RETURN(std::unique_ptr<File> file, open_file(storage, *override, file_options));
     std::vector<NodeBelow> nodes;
     return apply_raw_nodes(std::move(file), *override, nodes);
   };
@@ -178,12 +198,15 @@ Task<Result<Layer>> open_layer(Storage& storage, ImageSpec& spec, const OpenMode
     if (layer.was_guessed_raw && mode.writable) warn_of_guess(display_name(spec), messages);
   }
   file_options.lock = lock_mode(spec, mode, *driver);
-  CO_ASSIGN_OR_RETURN(std::unique_ptr<File> file, storage.open(spec.file->path, file_options));
+  CO_ASSIGN_OR_RETURN(std::unique_ptr<File> file, open_file(storage, *spec.file, file_options));
   CO_ASSIGN_OR_RETURN(file, apply_raw_nodes(std::move(file), *spec.file, layer.nodes_below));
   if ((layer.was_guessed_raw || mode.was_guessed_raw) && mode.writable) {
     file = guard_probed_raw(std::move(file));
   }
   CO_RETURN_IF_ERROR(apply_format_options(spec, driver->name()));
+  if (spec.data_file && driver->name() == "raw") {
+    co_return Error(EINVAL, "Block format 'raw' does not support the option 'data-file.filename'");
+  }
   layer.name = display_name(spec);
   layer.format = spec.format;
   OpenImageOptions options = driver_options(storage, spec, mode, messages);
@@ -196,15 +219,21 @@ Task<Result<Layer>> open_layer(Storage& storage, ImageSpec& spec, const OpenMode
 
 /// What lies below `overlay`, or nothing. The header's name counts unless the overlay's own options
 /// name a file.
-Result<std::optional<ImageSpec>> backing_spec(ImageSpec& overlay_spec, const Layer& overlay) {
+Result<std::optional<ImageSpec>> backing_spec(ImageSpec& overlay_spec, const Layer& overlay,
+                                              NameWarnings& warnings) {
   if (overlay_spec.backing_source == ImageSpec::Backing::kNone) return std::nullopt;
+  if (!overlay_spec.backing_reference.empty()) return unknown_node(overlay_spec.backing_reference);
   const ImageInfo& info = overlay.image->info();
   ImageSpec spec;
   if (overlay_spec.backing) spec = std::move(*overlay_spec.backing);
   if (!spec.file) {
+    if (info.backing_file.empty() && overlay_spec.backing_source == ImageSpec::Backing::kOverride) {
+      if (!spec.format.empty()) RETURN_IF_ERROR(driver_of_format(spec.format));
+      return missing_file_node();
+    }
     if (info.backing_file.empty()) return std::nullopt;
     ASSIGN_OR_RETURN(const std::string name, backing_name_of(overlay));
-    ASSIGN_OR_RETURN(ImageSpec named, parse_image_name(name));
+    ASSIGN_OR_RETURN(ImageSpec named, parse_image_name(name, {}, warnings));
     named.format_options.merge(spec.format_options);
     if (spec.format.empty() && !info.backing_format.empty()) {
       // What the header says of the format is stronger than what a json: name in it says.
@@ -256,13 +285,19 @@ Task<Result<void>> open_backing_layers(Storage& storage, ImageSpec spec, OpenMod
   std::vector<std::string> paths;
   while (true) {
     paths.push_back(spec.file->path);
+    const bool names_backing = spec.backing != nullptr || !spec.backing_reference.empty();
+    if (names_backing && !(*driver_of_format(layers.back().format))->supports_backing()) {
+      co_return within_chain(Error(EINVAL, "Driver doesn't support backing files"),
+                             layers.size() - 1, request);
+    }
     mode.cache = spec.cache.applied_to(mode.cache);
-    Result<std::optional<ImageSpec>> next = backing_spec(spec, layers.back());
+    NameWarnings warnings;
+    Result<std::optional<ImageSpec>> next = backing_spec(spec, layers.back(), warnings);
+    for (const std::string& warning : warnings) messages.warning(warning);
     if (!next) co_return within_chain(std::move(next).error(), layers.size(), request);
     layers.back().spec = std::make_unique<ImageSpec>(std::move(spec));
     if (!*next) co_return ok();
     spec = std::move(**next);
-    for (const std::string& warning : spec.warnings) messages.warning(warning);
     if (closes_a_loop(storage, paths, spec)) {
       co_return Error(ELOOP,
                       fmt::format("Backing file '{}' creates an infinite loop.", spec.file->path));
@@ -296,9 +331,11 @@ void warn_of_guess(const std::string& name, Messages& messages) {
 
 Task<Result<std::unique_ptr<ImageChain>>> open_image(Storage& storage, const ImageRequest& request,
                                                      Messages& messages) {
-  Result<ImageSpec> spec = spec_of_request(request);
+  CO_RETURN_IF_ERROR(check_force_share(request));
+  NameWarnings warnings;
+  Result<ImageSpec> spec = spec_of_request(request, warnings);
+  for (const std::string& warning : warnings) messages.warning(warning);
   if (!spec) co_return within_open(std::move(spec).error(), request);
-  for (const std::string& warning : spec->warnings) messages.warning(warning);
   OpenMode mode;
   mode.writable = request.writable;
   mode.cache = request.cache;

@@ -73,10 +73,11 @@ void TargetStaging::guard_created(std::optional<EmergencyCleanup>& emergency) co
 
 Result<void> TargetStaging::sync_in_place(ImageChain& target) const {
   if (!sync_) return ok();
-  for (const File* const file : target.top().files()) {
+  for (File* const file : target.top().files()) {
+    ASSIGN_OR_RETURN(const FileStat stat, file->stat());
     // publish() makes the others durable.
     const bool is_staged = std::find(staged_.begin(), staged_.end(), file->name()) != staged_.end();
-    if (!is_staged) RETURN_IF_ERROR(storage_->sync(file->name()));
+    if (!is_staged && !stat.ignores_flush) RETURN_IF_ERROR(storage_->sync(file->name()));
   }
   return ok();
 }

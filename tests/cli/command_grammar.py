@@ -5,6 +5,8 @@ tests little; some are not, since what is refused, and with which words, is part
 """
 import shlex
 
+import command_nodes
+
 
 def one_of(*values):
     return lambda rng: rng.choice(values)
@@ -42,7 +44,11 @@ AMENDMENT = mostly(some("size=1M", "size=256k", "lazy_refcounts=on", "lazy_refco
                         "compat=1.1", "refcount_bits=8", "refcount_bits=16", "refcount_bits=64"),
                    "cluster_size=4k", "foo=1", "backing_file=x", "compat=9", "data_file=x", "refcount_bits=3")
 BACKING = mostly(one_of("q.qcow2", "r.raw", "o.qcow2"), "nothere", "")
-OBJECT = mostly(one_of("secret,id=s,data=x"), "foo,id=x", "secret,id=s")
+OBJECT = mostly(one_of("secret,id=s,data=x", "secret,id=s,data=eA==,format=base64", "secret,id=s,file=r.raw",
+                       "qom-type=secret,id=s,data=x", '{"qom-type": "secret", "id": "s", "data": "x"}'),
+                "foo,id=x", "secret,id=s", "secret,id=s,data=x,file=r.raw", "secret,id=1,data=x", "secret,data=x",
+                "secret,id=s,file=nothere", "secret,id=s,data=x,format=y", "secret,id=s,data=x,bogus=1",
+                "secret,id=s,data=!,format=base64", '{"qom-type": "secret"', '{"qom-type": "secret", "id": 1}')
 MODE = mostly(one_of("off", "metadata", "falloc", "full"), "foo")
 NUMBER = mostly(one_of("1", "4", "8", "16"), "0", "17", "x", "")
 
@@ -126,7 +132,47 @@ def operands(rng, command, sources):
     return words
 
 
-def line(rng, only=None):
+# What names an image; targets that are paths to folders stay as they are.
+NAMES = {"r.raw", "q.qcow2", "o.qcow2", "s.qcow2", "c.qcow2", "v2.qcow2", "odd.raw", "lost.qcow2", "nothere", "new"}
+
+
+def described(rng, names, describe):
+    """The operands, with names of images in other words."""
+    result = []
+    for name in names:
+        prefix = name[:3] if name.startswith(("if=", "of=")) else ""
+        path = name[len(prefix):]
+        if path in NAMES and rng.random() < 0.9:
+            # Nothing else has a data file.
+            path = "d.qcow2" if path == "c.qcow2" and rng.random() < 0.5 else path
+            name = prefix + describe(rng, path)
+        result.append(name)
+    return result
+
+
+def with_nodes(rng, command, groups, names):
+    """Names some of a line's images by their nodes."""
+    if rng.random() < 0.4:
+        return described(rng, names, command_nodes.json_name)
+    if command == "convert" and rng.random() < 0.5:
+        groups.append(["--target-image-opts"])
+        groups += [["-n"]] if ["-n"] not in groups and rng.random() < 0.95 else []
+        sources = names[:-1]
+        if rng.random() < 0.5:
+            groups.append(["--image-opts"])
+            sources = described(rng, sources, command_nodes.option_string)
+        return sources + described(rng, names[-1:], command_nodes.option_string)
+    groups.append(["--image-opts"])
+    if rng.random() < 0.9:
+        # A format beside it is refused, which is enough to see now and then.
+        groups[:] = [group for group in groups if not group[0].startswith(("-f", "--fo", "-F"))]
+    names = list(names)
+    last = -1 if command in ("convert", "create") else len(names)
+    return described(rng, names[:last], command_nodes.option_string) + names[last:]
+
+
+def line(rng, only=None, nodes=0.0):
+    """`nodes`: how often images are named by descriptions of their nodes."""
     command = only or rng.choice(list(GRAMMAR))
     options, sources = GRAMMAR[command]
     groups = []
@@ -137,9 +183,11 @@ def line(rng, only=None):
         groups.append([spelling] if value is None else with_value(rng, spelling, value(rng)))
     if rng.random() < 0.02:
         groups.append([rng.choice(("-Z", "--bogus", "--", "-h"))])
+    names = operands(rng, command, sources)
+    if rng.random() < nodes:
+        names = with_nodes(rng, command, groups, names)
     rng.shuffle(groups)
     words = [command]
-    names = operands(rng, command, sources)
     permuted = rng.random() < 0.2 and command != "resize"
     while groups or names:
         take_name = names and (not groups or (permuted and rng.random() < 0.5))

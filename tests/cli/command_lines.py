@@ -3,10 +3,11 @@
 
     IMGCONV_QEMU_IMG10=/path/to/qemu-img tests/cli/command_lines.py --imgconv build/imgconv
                                          [--seed N] [--count N] [--first N] [--only COMMAND]
-                                         [--line N ...]
+                                         [--line N ...] [--nodes SHARE]
 
 Options, values, spellings, operands and their order are drawn from the grammar of CLI.md section 14
-(command_grammar.py); a few are wrong on purpose. Each line is run in two copies of a folder of small
+(command_grammar.py); a few are wrong on purpose. A share of the lines names its images by json:
+names and option strings (command_nodes.py). Each line is run in two copies of a folder of small
 images, ours through a link named qemu-img. Exit status, stdout, stderr and the folders afterwards
 must be equal: raw files and foreign ones byte by byte, qcow2 images by what the genuine tool tells
 of them (info, check, compare). What differs and may is in DELIBERATE, each with its reason, and is
@@ -29,6 +30,8 @@ import command_grammar
 
 ENVIRONMENT = dict(os.environ, LC_ALL="C", TZ="UTC")
 QCOW2_MAGIC = b"QFI\xfb"
+# A larger file that holds an image, and where (command_nodes.py).
+PART, PART_OFFSET = "part.bin", 4096
 
 
 class Outcome:
@@ -74,11 +77,13 @@ DELIBERATE = [
                ours=r"Unknown file format( 'file')?$|Format driver 'file' does not support",
                line=r"(-[fO]|format)[ =]?file\b", other_status=True),
     Deliberate("creation options are checked before the target is made",
-               r"Could not create '.*': |Could not resize |Failed to get \"write\" lock|Copying bitmaps only",
+               r"Could not create '.*': |Could not resize |Failed to get \"write\" lock|Copying bitmaps only"
+               r"|Unknown protocol 'json'",
                r"^qemu-img: ",
                r"^(create|convert|dd) "),
     Deliberate("a message about bitmaps names the image, not a node",
-               r"bitmaps? .*(in|to) '?#block\d+'?", r"bitmaps? .*(in|to) '?\S+\.(raw|qcow2)'?", r"^bitmap "),
+               r"bitmaps? .*(in|to) '?(#block|n)\d+'?", r"bitmaps? .*(in|to) '?(\S+\.(raw|qcow2)'?|json:|\S+=)",
+               r"^bitmap "),
     Deliberate("the original loads bitmaps when it repairs, and finds its own new ones leaked",
                r"^Repairing cluster \d+ refcount=1 reference=0$", line=r"^check "),
     Deliberate("dd of an image onto itself is refused; the original empties it",
@@ -88,13 +93,47 @@ DELIBERATE = [
     Deliberate("convert -U of an image onto itself is refused; the original destroys it",
                r"Lost persistent bitmaps during inactivation", line=r"^convert .*(-U|--force)"),
     Deliberate("an image that ends inside a block of its device can be written past the page cache",
-               r"Cannot get 'write' permission without 'resize'", line=r"none|off|directsync", other_status=True),
+               r"Cannot get 'write' permission without 'resize'", line=r"none|off|directsync|direct", other_status=True),
     Deliberate("all options are checked before anything is opened", ours=r"^qemu-img: Invalid cache option: ",
                line=r"^convert .*-t", other_status=True),
+    Deliberate("all names are looked at before anything is opened", ours=r"^qemu-img: Unknown protocol 'json'",
+               line=r"^(convert|dd) "),
+    Deliberate("the original never ends when it reads the end of a file inside a sector by io_uring",
+               line="io_uring", other_status=True),
+    Deliberate("a snapshot is copied also where the description of the image says that it may be written",
+               r"Device is not readonly", line=r" (-l|--snap)", other_status=True),
+    Deliberate("what a command only reads is opened for reading, whatever its description allows",
+               r"Failed to get .* lock|: in-use$", line=r"read-only.{1,10}(off|false)", other_status=True),
+    Deliberate("detect-zeroes=unmap needs discard=unmap in every command: there is no guest whose zeros it means",
+               ours=r"setting detect-zeroes to unmap is not allowed", line=r"^(commit|rebase|convert) ",
+               other_status=True),
+    Deliberate("options of a backing file's own file do not take its name from the header",
+               ours=r"Could not open backing file: (The 'file' block driver requires|Must specify either)",
+               line="backing", other_status=True),
+    Deliberate("a backing chain never comes back to a file of its own", ours=r"creates an infinite loop",
+               line="backing", other_status=True),
+    Deliberate("a description of a data file is checked by commands that do not open it, too",
+               ours=r"^qemu-img: Could not open ", line=r"^info .*data-file", other_status=True),
     Deliberate("--output is checked behind help that was asked for, as upstream does",
                r"^qemu-img: --output expects ", r"^Usage:", r" -h( |$)", True),
     Deliberate("'file' is raw under another name", r"Block format 'file' used|driver 'file' does not support bitmaps",
                r"Block format 'raw' used|driver 'raw' does not support bitmaps"),
+    Deliberate("of several things that are wrong with a description of nodes, those that need no file are told first",
+               r"^qemu-img: Could not open .*(json:|=)", r"^qemu-img: Could not open .*(json:|=)"),
+    Deliberate("options of a backing file that the command does not open are no error",
+               r"Block format '(qcow2|raw)' does not support the option 'backing[.']", other_status=True),
+    Deliberate("a format beside --image-opts is refused before anything is opened",
+               r"^qemu-img: ", r"^qemu-img: --image-opts and --format are mutually exclusive", "image-opts"),
+    Deliberate("sizes of caches are checked for their form alone, since there are none of the original's",
+               r"(Refcount cache|L2 cache|L2 cache entry|Cache clean interval) (size )?(too big|must be)|"
+               r"cache-size may not exceed|may not be set at the same time|Could not allocate metadata caches",
+               other_status=True),
+    Deliberate("lazy refcounts are never used, so that it does not matter that version 2 has none",
+               r"Lazy refcounts require a qcow2 image|discard-no-unref is only supported since", other_status=True),
+    Deliberate("a backing file named relative to an image with a json: name lies beside that image's file",
+               r"Cannot use relative backing file names for 'json:", other_status=True),
+    Deliberate("convert -n -c overwrites what an existing target holds (engine/README.md, E8)",
+               r"^qemu-img: error while writing at byte \d+: ", line=r"^convert (?=.*-n)(?=.*-c)", other_status=True),
     Deliberate("what is refused exits with 1",
                r"^qemu-img: Cannot use --target-is-zero when the destination", r"^qemu-img: Cannot use --target-is-zero",
                r"^convert ", other_status=True),
@@ -145,8 +184,12 @@ class Images:
                 "snapshot -c one s.qcow2", "snapshot -c two s.qcow2", "bitmap --add -g 512 s.qcow2 b0",
                 "bitmap --add s.qcow2 b1", "bitmap --disable s.qcow2 b1",
                 "create -q -f qcow2 -o compat=0.10,cluster_size=4k v2.qcow2 64k",
-                "create -q -f qcow2 -u -b nothere -F raw lost.qcow2 64k"):
+                "create -q -f qcow2 -u -b nothere -F raw lost.qcow2 64k",
+                "create -q -f qcow2 -o cluster_size=4k,data_file=d.raw d.qcow2 256k",
+                "convert -n -f raw -O qcow2 r.raw d.qcow2"):
             subprocess.run([qemu_img, *line.split()], cwd=self.folder, env=ENVIRONMENT, check=True)
+        with open(os.path.join(self.folder, PART), "wb") as file:
+            file.write(bytes(PART_OFFSET) + self.read(self.folder)["q.qcow2"] + bytes(1 << 16))
         self.content = self.read(self.folder)
 
     @staticmethod
@@ -184,6 +227,12 @@ class Images:
         for name, content in theirs.items():
             if content == ours[name]:
                 continue
+            if name == PART and content[:PART_OFFSET] == ours[name][:PART_OFFSET]:
+                name = "cut.qcow2"
+                for folder, files in ((genuine_folder, theirs), (our_folder, ours)):
+                    with open(os.path.join(folder, name), "wb") as file:
+                        file.write(files[PART][PART_OFFSET:])
+                ours[name], content = ours[PART][PART_OFFSET:], content[PART_OFFSET:]
             if not (content.startswith(QCOW2_MAGIC) and ours[name].startswith(QCOW2_MAGIC)):
                 return f"{name} has other bytes"
             told = [self.describe(folder, name) for folder in (genuine_folder, our_folder)]
@@ -205,6 +254,8 @@ def main():
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--first", type=int, default=0, help="begin with this line of the seed's")
     parser.add_argument("--only")
+    parser.add_argument("--nodes", type=float, default=0.25, metavar="SHARE",
+                        help="of the lines, how many name images by their nodes (default 0.25)")
     parser.add_argument("--line", type=int, action="append", help="only the lines of these numbers")
     arguments = parser.parse_args()
     qemu_img = os.environ.get("IMGCONV_QEMU_IMG10", "")
@@ -219,7 +270,7 @@ def main():
         images = Images(place, qemu_img)
         folders = [os.path.join(place, "genuine"), os.path.join(place, "ours")]
         for number in range(arguments.first + arguments.count):
-            words = command_grammar.line(rng, arguments.only)
+            words = command_grammar.line(rng, arguments.only, arguments.nodes)
             if number < arguments.first or (arguments.line and number not in arguments.line):
                 continue
             if number % 1000 == 999:

@@ -67,12 +67,14 @@ void parse_creation_options(Bytes bytes) {
 }
 
 void parse_name(Bytes bytes) {
-  Result<ImageSpec> spec = parse_image_name(std::string(text_of(bytes)));
+  NameWarnings warnings;
+  Result<ImageSpec> spec = parse_image_name(std::string(text_of(bytes)), {}, warnings);
   if (spec && spec->file) static_cast<void>(display_name(*spec));
 }
 
 void parse_image_options(Bytes bytes) {
-  static_cast<void>(parse_image_spec_options(text_of(bytes)));
+  NameWarnings warnings;
+  static_cast<void>(parse_image_spec_options(text_of(bytes), warnings));
 }
 
 void parse_litmus_test(Bytes bytes) {
