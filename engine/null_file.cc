@@ -43,7 +43,6 @@ class BlockingNull final : public BlockingFile {
     stat.ignores_flush = true;
     return stat;
   }
-  void will_need(uint64_t, uint64_t) override {}
   int descriptor() const override { return -1; }
   const std::string& name() const override { return name_; }
 
