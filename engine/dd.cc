@@ -180,6 +180,8 @@ Task<Result<void>> make_output(Storage& storage, const DdOptions& options,
     messages.error(fmt::format("{}: cannot skip to specified offset", options.input.name));
   }
   Result<void> copied = co_await copy(input, chain.top(), range);
+  // Now: nothing may fail once the output looks complete.
+  if (copied) copied = co_await input.close();
   CO_RETURN_IF_ERROR(co_await staging.close(chain, std::move(copied), options.output));
   CO_RETURN_IF_ERROR(staging.publish(chain));
   co_return ok();
@@ -208,10 +210,7 @@ Task<Result<void>> dd(Storage& storage, const DdOptions& options, Messages& mess
   CO_ASSIGN_OR_RETURN(const TargetStaging staging, begin_staging(storage, options, prepared));
   std::optional<InterruptGuard> interrupt;
   if (staging.needs_interrupt_guard()) interrupt.emplace();
-  CO_RETURN_IF_ERROR(
-      co_await make_output(storage, options, prepared, *input, range, staging, messages));
-  CO_RETURN_IF_ERROR(co_await input->close());
-  co_return ok();
+  co_return co_await make_output(storage, options, prepared, *input, range, staging, messages);
 }
 
 }  // namespace imgconv
