@@ -103,7 +103,8 @@ def check_options(folder):
 
 
 def check_long_runs(folder):
-    """Calls that the kernel refuses, at once or when runs are long already: what they were to copy, buffers copy."""
+    """Calls that the kernel refuses, at once or when runs are long already: what they were to copy,
+    buffers copy."""
     for when in ("1+", "2+", "3+"):
         with tempfile.TemporaryDirectory() as traces:
             name = os.path.join(traces, "trace")
@@ -111,7 +112,8 @@ def check_long_runs(folder):
             subprocess.run(["strace", "-f", "-o", name, "-e", "trace=copy_file_range,ioctl",
                             "-e", "inject=ioctl:error=EOPNOTSUPP",
                             "-e", f"inject=copy_file_range:error=EXDEV:when={when}",
-                            folder.imgconv, "convert", "-C", "-O", "raw", folder.qcow2, folder.target], check=True)
+                            folder.imgconv, "convert", "-C", "-O", "raw", folder.qcow2,
+                            folder.target], check=True)
             with open(name, encoding="utf-8", errors="replace") as trace:
                 if "EXDEV" not in trace.read():
                     fail(f"copy_file_range {when}: not called as often")
